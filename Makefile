@@ -1,0 +1,59 @@
+# make chat   set up on the first run, then open the chat on the bundled model
+# make test   set up on the first run, then run the tests
+# ENGINE=cpu|cuda|vulkan overrides what the engine is built for.
+
+PYTHON ?= python3
+VENV := .venv
+UV := $(shell command -v uv 2>/dev/null)
+CONSTRAINTS := .ci/constraints.txt
+INSTALL = $(if $(UV),$(UV) pip install --python $(VENV)/bin/python,$(VENV)/bin/python -m pip install --disable-pip-version-check)
+SETUP_FILES := pyproject.toml Makefile $(CONSTRAINTS) .ci/engine.cmake
+EXAMPLE := How many r's are in strawberry?
+
+.PHONY: chat test test-all lint setup student clean
+
+chat: $(VENV)/.app
+	@if [ -t 0 ] && [ -t 1 ]; then \
+		exec $(VENV)/bin/localr1; \
+	else \
+		echo "No terminal here, so one question instead of the chat: $(EXAMPLE)"; \
+		$(VENV)/bin/localr1 ask "$(EXAMPLE)" </dev/null && echo "To open the chat, run 'make chat' (or $(VENV)/bin/localr1) in a terminal."; \
+	fi
+
+test: $(VENV)/.test
+	$(VENV)/bin/python -m pytest
+
+test-all: $(VENV)/.test
+	$(VENV)/bin/python -m pytest -m ""
+
+lint: $(VENV)/.test
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+setup: $(VENV)/.app
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "localr1 needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1 || echo missing). Install one, then: make PYTHON=python3.12"; exit 1; }
+	$(if $(UV),$(UV) venv --quiet --python "$$(command -v $(PYTHON))" $(VENV),$(PYTHON) -m venv $(VENV))
+
+$(VENV)/.app: $(SETUP_FILES) | $(VENV)/bin/python
+	@$(VENV)/bin/python -c 'import llama_cpp' 2>/dev/null || \
+		echo "Building the engine, llama.cpp, for this machine ($$(sh .ci/engine.sh --describe)). This happens once and takes a few minutes."
+	CMAKE_ARGS="$$(sh .ci/engine.sh)" SKBUILD_CMAKE_BUILD_TYPE=Release $(INSTALL) --quiet --constraint $(CONSTRAINTS) --editable .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.app
+	$(INSTALL) --quiet --constraint $(CONSTRAINTS) --editable '.[test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache
+
+# Train the bundled student anew from its seed; run again to resume.
+student: $(VENV)/.app
+	$(INSTALL) --constraint $(CONSTRAINTS) --editable '.[train]'
+	$(VENV)/bin/python assets/recipe/train.py --out build/student
+	$(VENV)/bin/python assets/recipe/export.py build/student/train.pt assets/r1-tiny
+	$(VENV)/bin/python assets/recipe/evaluate.py assets/r1-tiny

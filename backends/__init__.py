@@ -1,0 +1,1 @@
+"""How tokens are continued: one protocol (`base`), one adapter an engine."""

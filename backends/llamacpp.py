@@ -1,0 +1,387 @@
+"""GGUF on CPU, Metal, CUDA or Vulkan: llama.cpp through llama-cpp-python's low-level API.
+
+The decode loop is ours, the sampler chain is llama.cpp's. One sequence; its KV cache is kept between calls, and a new
+token list recomputes only what follows the prefix it shares with the last one.
+"""
+
+from __future__ import annotations
+
+import codecs
+import ctypes
+import os
+import re
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from time import perf_counter
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from backends.base import (
+    Cancel,
+    ChatFormat,
+    End,
+    EndReason,
+    EngineError,
+    ModelFileError,
+    ModelInfo,
+    PromptTooLong,
+    Sampling,
+    Segment,
+    Special,
+    Token,
+    common_prefix,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    import numpy as np
+
+BATCH_TOKENS = 2048  # tokens a llama_decode call may hold; the engine works through them 512 at a time
+DEFAULT_CONTEXT = 32_768  # DeepSeek's advice for R1: room for 32,768 generated tokens
+# Candidates that reach temperature and top-p. Sorting a whole 152k vocabulary costs a quarter of the decode speed; at
+# temperature 0.6 the best 128 hold all but a vanishing share of the probability (`bench` measures it).
+PREFILTER = 128
+
+_CONTROL, _USER_DEFINED, _UNKNOWN = 8, 16, 1  # llama_token_attr
+_ABORTED = 2  # llama_decode's result after the abort callback said yes
+# llama_ftype -> the name people use
+_FILE_TYPES = {
+    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S", 12: "Q3_K_M", 13: "Q3_K_L",
+    14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K", 19: "IQ2_XXS", 20: "IQ2_XS", 21: "Q2_K_S", 22: "IQ3_XS",
+    23: "IQ3_XXS", 24: "IQ1_S", 25: "IQ4_NL", 26: "IQ3_S", 27: "IQ3_M", 28: "IQ2_S", 29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16",
+}  # fmt: skip
+
+_log: deque[str] = deque(maxlen=200)
+
+
+@lru_cache(maxsize=1)
+def _engine() -> ModuleType:
+    """llama_cpp, initialized once, its log kept in memory: a line on stdout or stderr would tear the screen."""
+    try:
+        import llama_cpp
+    except (ImportError, OSError, RuntimeError) as error:
+        raise EngineError(
+            f"llama-cpp-python cannot be loaded ({error}); reinstall it: pip install --force-reinstall llama-cpp-python"
+        ) from error
+
+    @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator, unused-ignore]
+    def keep(level: int, text: bytes, _: ctypes.c_void_p) -> None:
+        if level >= 3:  # warnings, errors and what continues them
+            _log.append(text.decode("utf-8", "replace"))
+
+    llama_cpp.llama_log_set(keep, ctypes.c_void_p(0))
+    llama_cpp._localr1_log = keep  # C keeps no reference of its own
+    llama_cpp.llama_backend_init()
+    return cast(ModuleType, llama_cpp)
+
+
+def _abort_callback() -> Any:
+    """Tells the engine whether to stop, between the nodes of its graph: libc's strlen on `Cancel.address`.
+
+    It has the wanted signature (pointer -> non-zero when set) and needs no interpreter lock, which a Python callback
+    would take a thousand times a token.
+    """
+    libc = ctypes.CDLL(None if sys.platform != "win32" else "msvcrt")
+    return _engine().ggml_abort_callback(ctypes.cast(libc.strlen, ctypes.c_void_p).value)
+
+
+def _threads() -> int:
+    """Cores that help decoding: performance cores on Apple silicon, physical cores elsewhere."""
+    import psutil
+
+    if sys.platform == "darwin":
+        libc = ctypes.CDLL(None)
+        count, size = ctypes.c_int(0), ctypes.c_size_t(4)
+        if libc.sysctlbyname(b"hw.perflevel0.physicalcpu", ctypes.byref(count), ctypes.byref(size), None, 0) == 0 and count.value:
+            return count.value
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(psutil.cpu_count(logical=False) or usable, usable))
+
+
+class LlamaCppBackend:
+    """One GGUF file, opened. See `backends.base.Backend` for the calls.
+
+    `context`: tokens to hold; None for DeepSeek's 32,768 or what the model and the free memory allow, if that is less.
+    Raises ModelFileError if the file is missing, damaged or unknown to llama.cpp; EngineError if the engine fails.
+    """
+
+    name = "gguf"
+
+    def __init__(self, path: Path, context: int | None = None) -> None:
+        if not path.is_file():
+            raise ModelFileError(f"no model file at {path}; check the path")
+        self._c = c = _engine()
+        self._model: Any = None
+        self._ctx: Any = None
+        _log.clear()
+        self._model = c.llama_model_load_from_file(os.fsencode(path), c.llama_model_default_params())
+        if not self._model:
+            raise ModelFileError(f"{path} cannot be loaded: {_reason()}; it may be cut short or no GGUF file: fetch or convert it again")
+        try:
+            self._open_context(context)
+            self._vocab = c.llama_model_get_vocab(self._model)
+            self._n_vocab: int = c.llama_vocab_n_tokens(self._vocab)
+            self._added = self._added_tokens()
+            self.info = self._model_info(path)
+            self.chat_format = self._chat_format()
+        except BaseException:
+            self.close()
+            raise
+        self._added_pattern = re.compile("|".join(re.escape(t) for t in sorted(self._added, key=len, reverse=True)) or "(?!)")
+        self._added_ids = frozenset(self._added.values())
+        self._cached: list[int] = []  # tokens whose keys and values the cache holds
+        self._strlen = _abort_callback()
+
+    # ------------------------------------------------------------------------------------------ loading
+
+    def _open_context(self, asked: int | None) -> None:
+        c = self._c
+        params = c.llama_context_default_params()
+        params.n_ctx = self._context = self._context_tokens(asked)  # the engine may round it up
+        params.n_batch = min(BATCH_TOKENS, params.n_ctx)
+        params.n_threads = params.n_threads_batch = _threads()
+        self._ctx = c.llama_init_from_model(self._model, params)
+        if not self._ctx:
+            raise EngineError(f"llama.cpp cannot open a context of {params.n_ctx:,} tokens: {_reason()}; try a smaller --context")
+        self._memory = c.llama_get_memory(self._ctx)
+
+    def _context_tokens(self, asked: int | None) -> int:
+        """As asked and trained; by default also within half of the free memory (keys and values in F16)."""
+        import psutil
+
+        trained: int = self._c.llama_model_n_ctx_train(self._model)
+        if asked is not None:
+            if not 1 <= asked <= trained:
+                raise EngineError(
+                    f"a context of {asked:,} tokens was asked for and the model was trained for {trained:,}; choose 1 to {trained:,}"
+                )
+            return asked
+        architecture = self._meta("general.architecture")
+        layers, heads = self._c.llama_model_n_layer(self._model), self._c.llama_model_n_head_kv(self._model)
+        width = self._c.llama_model_n_embd(self._model) // max(1, self._c.llama_model_n_head(self._model))
+        key = int(self._meta(f"{architecture}.attention.key_length") or width)
+        value = int(self._meta(f"{architecture}.attention.value_length") or width)
+        bytes_per_token: int = max(1, layers * heads * (key + value) * 2)
+        affordable = int(psutil.virtual_memory().available) // 2 // bytes_per_token
+        return min(trained, max(512, min(DEFAULT_CONTEXT, affordable)))
+
+    def _meta(self, key: str) -> str:
+        """A metadata value as text; '' where there is none."""
+        size = self._c.llama_model_meta_val_str(self._model, key.encode(), ctypes.create_string_buffer(1), 1)
+        if size < 0:
+            return ""
+        buffer = ctypes.create_string_buffer(size + 1)
+        self._c.llama_model_meta_val_str(self._model, key.encode(), buffer, size + 1)
+        return buffer.value.decode("utf-8", "replace")
+
+    def _model_info(self, path: Path) -> ModelInfo:
+        size, weights = self._c.llama_model_size(self._model), self._c.llama_model_n_params(self._model)
+        return ModelInfo(
+            name=self._meta("general.name") or path.stem,
+            architecture=self._meta("general.architecture"),
+            base=self._meta("general.base_model.0.name"),
+            context_length=self._context,
+            format=_FILE_TYPES.get(int(self._meta("general.file_type") or -1), "GGUF"),
+            bits_per_weight=8 * size / max(1, weights),
+            weight_bytes=size,
+        )
+
+    def _added_tokens(self) -> dict[str, int]:
+        c, vocab = self._c, self._vocab
+        special = _CONTROL | _USER_DEFINED | _UNKNOWN
+        ids = [i for i in range(self._n_vocab) if c.llama_vocab_get_attr(vocab, i) & special]
+        return {c.llama_vocab_get_text(vocab, i).decode("utf-8", "replace"): i for i in ids}
+
+    def _chat_format(self) -> ChatFormat:
+        c = self._c
+
+        def text(token: int) -> str:
+            return c.llama_vocab_get_text(self._vocab, token).decode("utf-8", "replace") if token >= 0 else ""
+
+        template = c.llama_model_chat_template(self._model, None)
+        return ChatFormat(
+            template=template.decode("utf-8", "replace") if template else "",
+            bos_token=text(c.llama_vocab_bos(self._vocab)),
+            eos_token=text(c.llama_vocab_eos(self._vocab)),
+            added_tokens=frozenset(self._added),
+        )
+
+    def close(self) -> None:
+        """Free the engine's memory; calling it again does nothing."""
+        if self._ctx:
+            self._c.llama_free(self._ctx)
+        if self._model:
+            self._c.llama_model_free(self._model)
+        self._ctx = self._model = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    # --------------------------------------------------------------------------------------- text <-> ids
+
+    def encode(self, segments: Sequence[Segment]) -> list[int]:
+        ids: list[int] = []
+        for segment in segments:
+            if isinstance(segment, Special):
+                if segment.text not in self._added:
+                    raise EngineError(
+                        f"{segment.text!r} is no single token of {self.info.name}; its chat template does not fit its vocabulary"
+                    )
+                ids.append(self._added[segment.text])
+            else:
+                for part in self._harmless(segment.text):
+                    ids += self._tokenize(part)
+        return ids
+
+    def _harmless(self, text: str) -> Iterator[str]:
+        """Cut every spelled-out added token after its first character: llama.cpp matches user-defined ones in any text."""
+        start = at = 0
+        while match := self._added_pattern.search(text, at):
+            at = match.start() + 1
+            yield text[start:at]
+            start = at
+        yield text[start:]
+
+    def _tokenize(self, text: str) -> list[int]:
+        data = text.encode("utf-8", "replace")
+        buffer = (self._c.llama_token * (len(data) + 1))()
+        count = self._c.llama_tokenize(self._vocab, data, len(data), buffer, len(buffer), False, False)
+        ids = list(buffer[:count])
+        if count < 0 or not self._added_ids.isdisjoint(ids):
+            raise EngineError(f"{self.info.name} cannot encode {text[:40]!r} as plain text; remove it from the message")
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return b"".join(map(self._piece, ids)).decode("utf-8", "replace")
+
+    def _piece(self, token: int) -> bytes:
+        buffer = ctypes.create_string_buffer(64)
+        size = self._c.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, True)
+        if size < 0:
+            buffer = ctypes.create_string_buffer(-size)
+            size = self._c.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, True)
+        return buffer.raw[:size]
+
+    # ---------------------------------------------------------------------------------------- continuing
+
+    def stream(self, ids: Sequence[int], sampling: Sampling, cancel: Cancel) -> Iterator[Token | End]:
+        prompt, began = len(ids), perf_counter()
+        room = self.info.context_length - prompt
+        if room < 1:
+            raise PromptTooLong(prompt, self.info.context_length)
+        reused = self._keep_prefix(ids[:-1])  # the last token is computed again for its logits
+        limit = room if sampling.max_tokens is None else min(room, sampling.max_tokens)
+        computed = self._compute(ids[reused:], cancel)
+        prefilled = perf_counter()
+
+        new = 0
+        reason: EndReason = "cancelled"
+        utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        sampler = self._sampler(sampling)
+        try:
+            while computed and not cancel.is_set():
+                if new >= limit:
+                    reason = "length" if limit == sampling.max_tokens else "context"
+                    break
+                token = self._c.llama_sampler_sample(sampler, self._ctx, -1)
+                if self._c.llama_vocab_is_eog(self._vocab, token):
+                    reason = "stop"
+                    break
+                new += 1
+                yield Token(token, utf8.decode(self._piece(token)), self._log_probability(token))
+                computed = cancel.is_set() or new >= limit or self._compute([token], cancel)
+        finally:
+            self._c.llama_sampler_free(sampler)
+        yield End(reason, prompt, reused, new, prefilled - began, perf_counter() - prefilled)
+
+    def prefill(self, ids: Sequence[int], cancel: Cancel) -> int:
+        ids = ids[: self.info.context_length]
+        self._compute(ids[self._keep_prefix(ids) :], cancel)
+        return len(self._cached)
+
+    def logits(self, ids: Sequence[int]) -> np.ndarray:
+        import numpy as np
+
+        if len(ids) > self.info.context_length:
+            raise PromptTooLong(len(ids), self.info.context_length)
+        out = np.empty((len(ids), self._n_vocab), np.float32)
+        self._keep_prefix([])
+        for start in range(0, len(ids), 512):
+            part = ids[start : start + 512]
+            batch = self._c.llama_batch_init(len(part), 0, 1)
+            try:
+                for i, token in enumerate(part):
+                    batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.logits[i] = token, start + i, 1, 1
+                    batch.seq_id[i][0] = 0
+                batch.n_tokens = len(part)
+                self._checked(self._c.llama_decode(self._ctx, batch))
+            finally:
+                self._c.llama_batch_free(batch)
+            self._cached += part
+            rows = np.ctypeslib.as_array(self._c.llama_get_logits(self._ctx), (len(part), self._n_vocab))
+            out[start : start + len(part)] = rows
+        return out
+
+    def _keep_prefix(self, ids: Sequence[int]) -> int:
+        """Drop from the cache what `ids` does not start with; returns how many tokens stay."""
+        kept = common_prefix(self._cached, ids)
+        if kept < len(self._cached):
+            self._c.llama_memory_seq_rm(self._memory, 0, kept, -1)
+            del self._cached[kept:]
+        return kept
+
+    def _compute(self, ids: Sequence[int], cancel: Cancel) -> bool:
+        """Put `ids` behind the cached tokens, logits for the last one; False when cancelled on the way."""
+        self._c.llama_set_abort_callback(self._ctx, self._strlen, ctypes.c_void_p(cancel.address))
+        for start in range(0, len(ids), BATCH_TOKENS):
+            part = ids[start : start + BATCH_TOKENS]
+            tokens = (self._c.llama_token * len(part))(*part)
+            result = self._c.llama_decode(self._ctx, self._c.llama_batch_get_one(tokens, len(part)))
+            if result == _ABORTED:
+                held = self._c.llama_memory_seq_pos_max(self._memory, 0) + 1
+                self._cached += part[: held - len(self._cached)]
+                return False
+            self._checked(result)
+            self._cached += part
+        return True
+
+    def _checked(self, result: int) -> None:
+        if result != 0:
+            self._c.llama_memory_clear(self._memory, True)
+            self._cached.clear()
+            raise EngineError(f"llama.cpp failed to compute (code {result}): {_reason()}; try a smaller --context")
+
+    def _sampler(self, sampling: Sampling) -> Any:
+        c = self._c
+        chain = c.llama_sampler_chain_init(c.llama_sampler_chain_default_params())
+        if sampling.temperature <= 0:
+            c.llama_sampler_chain_add(chain, c.llama_sampler_init_greedy())
+            return chain
+        c.llama_sampler_chain_add(chain, c.llama_sampler_init_top_k(sampling.top_k or PREFILTER))
+        c.llama_sampler_chain_add(chain, c.llama_sampler_init_temp(sampling.temperature))
+        c.llama_sampler_chain_add(chain, c.llama_sampler_init_top_p(sampling.top_p, 1))
+        if sampling.min_p > 0:
+            c.llama_sampler_chain_add(chain, c.llama_sampler_init_min_p(sampling.min_p, 1))
+        seed = c.LLAMA_DEFAULT_SEED if sampling.seed is None else sampling.seed & 0xFFFFFFFF
+        c.llama_sampler_chain_add(chain, c.llama_sampler_init_dist(seed))
+        return chain
+
+    def _log_probability(self, token: int) -> float:
+        """log softmax(logits)[token] in nats."""
+        import numpy as np
+
+        logits = np.ctypeslib.as_array(self._c.llama_get_logits_ith(self._ctx, -1), (self._n_vocab,))
+        top = logits.max()
+        return float(logits[token] - top - np.log(np.exp(logits - top).sum()))
+
+
+def _reason() -> str:
+    """What the engine's log says went wrong, in one line."""
+    lines = [line.strip() for line in "".join(_log).splitlines() if line.strip()]
+    told = [line.split(": ", 1)[-1] for line in lines if "error" in line.lower() or "fail" in line.lower()]
+    return (told or lines or ["the engine gave no reason"])[0].rstrip(".")
