@@ -1,0 +1,1 @@
+"""A checkpoint in, a smaller checkpoint out: `from quantize.convert import convert`."""

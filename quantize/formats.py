@@ -1,0 +1,171 @@
+"""Weight formats: how many bytes a row takes, encode and decode. Encoding is done by ggml's own kernels, through ctypes.
+
+Source: block layouts in ggml-common.h and `ggml_type` in ggml.h @ggml-org/llama.cpp.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib.util
+import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quantize.errors import QuantizeError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# Weights are encoded in pieces of about this many elements: 1 MiB in float32 stays in the processor's cache.
+PIECE_ELEMENTS = 1 << 18
+PIECES_AHEAD = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A ggml type: rows are cut into blocks of `block` elements, each stored in `block_bytes` bytes.
+
+    `file_type` is what GGUF's general.file_type says of a file mostly in this format; None: this package only reads it.
+    """
+
+    name: str
+    ggml_type: int
+    block: int
+    block_bytes: int
+    file_type: int | None = None
+
+    @property
+    def bits_per_weight(self) -> float:
+        return self.block_bytes * 8 / self.block
+
+    def fits(self, shape: Sequence[int]) -> bool:
+        """Whether rows of this shape (its last dimension) are whole blocks."""
+        return shape[-1] % self.block == 0
+
+    def nbytes(self, shape: Sequence[int]) -> int:
+        """Bytes of a tensor in this format. `fits(shape)` must hold."""
+        return math.prod(shape) // self.block * self.block_bytes
+
+
+_ALL = (
+    Format("F32", 0, 1, 4, 0), Format("F16", 1, 1, 2, 1), Format("BF16", 30, 1, 2, 32), Format("Q8_0", 8, 32, 34, 7),
+    Format("Q4_0", 2, 32, 18), Format("Q4_1", 3, 32, 20), Format("Q5_0", 6, 32, 22), Format("Q5_1", 7, 32, 24),
+    Format("Q8_1", 9, 32, 36), Format("Q2_K", 10, 256, 84), Format("Q3_K", 11, 256, 110), Format("Q4_K", 12, 256, 144),
+    Format("Q5_K", 13, 256, 176), Format("Q6_K", 14, 256, 210), Format("Q8_K", 15, 256, 292), Format("IQ2_XXS", 16, 256, 66),
+    Format("IQ2_XS", 17, 256, 74), Format("IQ3_XXS", 18, 256, 98), Format("IQ1_S", 19, 256, 50), Format("IQ4_NL", 20, 32, 18),
+    Format("IQ3_S", 21, 256, 110), Format("IQ2_S", 22, 256, 82), Format("IQ4_XS", 23, 256, 136), Format("I8", 24, 1, 1),
+    Format("I16", 25, 1, 2), Format("I32", 26, 1, 4), Format("I64", 27, 1, 8), Format("F64", 28, 1, 8),
+    Format("IQ1_M", 29, 256, 56), Format("TQ1_0", 34, 256, 54), Format("TQ2_0", 35, 256, 66), Format("MXFP4", 39, 32, 17),
+    Format("NVFP4", 40, 64, 36),
+)  # fmt: skip
+FORMATS = {f.name: f for f in _ALL}
+BY_GGML_TYPE = {f.ggml_type: f for f in _ALL}
+WRITABLE = tuple(f.name for f in _ALL if f.file_type is not None)
+F32, F16, BF16 = FORMATS["F32"], FORMATS["F16"], FORMATS["BF16"]
+
+
+def writable(name: str) -> Format:
+    """The format a user asked for, upper or lower case. Raises QuantizeError if there is none of that name."""
+    if name.upper() not in WRITABLE:
+        raise QuantizeError(f"unknown format {name!r}; choose one of {', '.join(WRITABLE)}")
+    return FORMATS[name.upper()]
+
+
+def encode(weights: np.ndarray, to: Format, pool: Executor, row_order: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    """Encode `weights` [..., K], whose rows are whole blocks; yields the encoding in order, as uint8 pieces.
+
+    `weights` is float32, float16 or bfloat16; `row_order` [R] says which row of [R, K] comes in each place.
+    The pool stays a few pieces ahead of the consumer, so memory does not grow with the tensor.
+
+    Raises QuantizeError if a weight is not finite or, for F16, beyond that format's range.
+    """
+    columns = 1 if row_order is not None and weights.ndim == 1 else weights.shape[-1]  # a reordered bias: rows of one
+    matrix = weights.reshape(-1, columns)
+    step = max(1, PIECE_ELEMENTS // columns)
+    slices = [slice(i, i + step) for i in range(0, len(matrix), step)]
+
+    def piece(rows: slice) -> np.ndarray:
+        return _encode(matrix[rows] if row_order is None else matrix[row_order[rows]], to)
+
+    ahead: deque[Future[np.ndarray]] = deque()
+    try:
+        for rows in slices:
+            ahead.append(pool.submit(piece, rows))
+            if len(ahead) > PIECES_AHEAD:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        for future in ahead:
+            future.cancel()
+
+
+def decode(encoded: np.ndarray, form: Format, shape: Sequence[int]) -> np.ndarray:
+    """Encoded uint8 bytes -> float32 array of `shape`, for the formats this package writes."""
+    import numpy as np
+
+    if form.name == "F32":
+        return encoded.view(np.float32).reshape(shape)
+    if form.name == "F16":
+        return encoded.view(np.float16).astype(np.float32).reshape(shape)
+    if form.name == "BF16":
+        import ml_dtypes
+
+        wide: np.ndarray = encoded.view(ml_dtypes.bfloat16).astype(np.float32)
+        return wide.reshape(shape)
+    if form.name == "Q8_0":  # block: float16 scale, 32 int8 codes; weight = scale x code
+        blocks = encoded.reshape(-1, form.block_bytes)
+        scales = blocks[:, :2].copy().view(np.float16).astype(np.float32)
+        return (scales * blocks[:, 2:].view(np.int8)).reshape(shape)
+    raise QuantizeError(f"cannot decode {form.name}; known are {', '.join(WRITABLE)}")
+
+
+def _encode(rows: np.ndarray, to: Format) -> np.ndarray:
+    """[n, K] -> uint8 [n * K / block * block_bytes]."""
+    import numpy as np
+
+    kind = rows.dtype.name
+    if (kind, to.name) in {("bfloat16", "BF16"), ("float16", "F16"), ("float32", "F32")}:
+        return np.ascontiguousarray(rows).reshape(-1).view(np.uint8)  # the same bits
+    wide = np.require(rows, np.float32, ["C", "A"])
+    largest = max(-float(wide.min()), float(wide.max()))  # either is NaN if any weight is
+    if not math.isfinite(largest):
+        raise QuantizeError("holds weights that are infinite or not a number")
+    if to is F32:
+        return wide.reshape(-1).view(np.uint8)
+    if to is F16 and largest >= 65520:  # rounds to infinity
+        raise QuantizeError(f"holds weights up to {largest:.4g}, beyond F16's 65504; choose BF16, F32 or Q8_0")
+    out = np.empty(to.nbytes(wide.shape), np.uint8)
+    if to is F16:
+        _ggml().ggml_fp32_to_fp16_row(wide.ctypes.data, out.ctypes.data, wide.size)
+    elif to is BF16:
+        _ggml().ggml_fp32_to_bf16_row_ref(wide.ctypes.data, out.ctypes.data, wide.size)
+    else:
+        n, columns = wide.shape
+        _ggml().ggml_quantize_chunk(to.ggml_type, wide.ctypes.data, out.ctypes.data, 0, n, columns, None)
+    return out
+
+
+@functools.cache
+def _ggml() -> Any:
+    """libggml-base of the installed llama-cpp-python, found without importing it. ctypes releases the interpreter lock in calls."""
+    spec = importlib.util.find_spec("llama_cpp")
+    places = [] if spec is None or spec.submodule_search_locations is None else list(spec.submodule_search_locations)
+    names = ("libggml-base.so", "libggml-base.dylib", "ggml-base.dll", "libggml-base.dll")
+    found = [p for place in places for name in names if (p := Path(place) / "lib" / name).is_file()]
+    if not found:
+        raise QuantizeError("ggml's library was not found; install llama-cpp-python")
+    library = ctypes.CDLL(str(found[0]))
+    for convert in (library.ggml_fp32_to_fp16_row, library.ggml_fp32_to_bf16_row_ref):
+        convert.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
+        convert.restype = None
+    library.ggml_quantize_chunk.argtypes = [
+        ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p,
+    ]  # fmt: skip
+    library.ggml_quantize_chunk.restype = ctypes.c_size_t
+    return library
