@@ -1,0 +1,151 @@
+"""`localr1 ask`: one turn without a screen. The thought goes to stderr, the answer to stdout."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, TextIO
+
+from backends.base import Backend, Sampling
+from localr1.chat import AnswerDelta, ChatSession, ThoughtDelta, TurnEnd
+from localr1.text import json_text, printable
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An open model, its name, and how long opening it took."""
+
+    name: str
+    backend: Backend
+    load_s: float
+
+
+def ask(model: Loaded, prompt: str, sampling: Sampling, think_budget: int | None = None, as_json: bool = False) -> bool:
+    """Answer `prompt` on stdout; False when interrupted (Ctrl+C), with what had come printed all the same."""
+    session = ChatSession(model.backend, sampling, think_budget)
+    with _interrupt_cancels(session):
+        turn = _print_json(model, session, prompt) if as_json else _print_text(session, prompt)
+    return turn.end.reason != "cancelled"
+
+
+def _print_text(session: ChatSession, prompt: str) -> TurnEnd:
+    thought, answer = _Writer(sys.stderr, "2"), _Writer(sys.stdout)
+    for event in session.send(prompt):
+        match event:
+            case ThoughtDelta(text):
+                thought.write(text)
+            case AnswerDelta(text):
+                if text and thought.open:
+                    thought.end(blank_line=True)
+                answer.write(text)
+            case TurnEnd():
+                for writer in (thought, answer):
+                    if writer.open:
+                        writer.end()
+                if note := _why_it_ended(event):
+                    print(f"[{note}]", file=sys.stderr)
+                return event
+    raise AssertionError("a turn ended without a TurnEnd")
+
+
+class _Writer:
+    """Writes model text to a stream as it comes, white space at the end held back so that parts meet cleanly."""
+
+    def __init__(self, stream: TextIO, style: str = "") -> None:
+        self.stream = stream
+        self.open = False
+        self._styled = bool(style) and stream.isatty() and "NO_COLOR" not in os.environ
+        self._style = style
+        self._held = ""
+
+    def write(self, text: str) -> None:
+        text = self._held + text
+        shown = text.rstrip()
+        self._held = text[len(shown) :]
+        if shown:
+            if self._styled and not self.open:
+                self.stream.write(f"\x1b[{self._style}m")
+            self.open = True
+            self.stream.write(printable(shown))
+            self.stream.flush()
+
+    def end(self, blank_line: bool = False) -> None:
+        self.open, self._held = False, ""
+        self.stream.write(("\x1b[0m" if self._styled else "") + ("\n\n" if blank_line else "\n"))
+        self.stream.flush()
+
+
+def _why_it_ended(turn: TurnEnd) -> str:
+    """In words, where the turn did not end by itself."""
+    where = " mid-thought" if turn.thought_end == "unclosed" else ""
+    match turn.end.reason:
+        case "length":
+            return f"stopped{where} at --max-tokens"
+        case "context":
+            return f"stopped{where}: the context is full"
+        case "cancelled":
+            return f"cancelled{where}"
+        case "loop":
+            return f"stopped{where}: the model repeats itself"
+        case _:
+            return "the model stopped mid-thought" if where else ""
+
+
+def _print_json(model: Loaded, session: ChatSession, prompt: str) -> TurnEnd:
+    turn = next(e for e in session.send(prompt) if isinstance(e, TurnEnd))
+    print(json_text(_as_object(model, turn)), flush=True)
+    return turn
+
+
+def _as_object(model: Loaded, turn: TurnEnd) -> dict[str, Any]:
+    end = turn.end
+    return {
+        "model": model.name,
+        "backend": model.backend.name,
+        "thought": turn.message.thought,
+        "answer": turn.message.content,
+        "finish_reason": end.reason,
+        "usage": {
+            "prompt_tokens": end.prompt_tokens, "reused_tokens": end.reused_tokens,
+            "thought_tokens": turn.thought_tokens, "answer_tokens": turn.answer_tokens,
+        },
+        "timings": {
+            "load_s": round(model.load_s, 4), "prefill_s": round(end.prefill_s, 4), "decode_s": round(end.decode_s, 4),
+            "tokens_per_s": round(end.new_tokens / end.decode_s, 2) if end.decode_s > 0 else 0.0,
+        },
+    }  # fmt: skip
+
+
+def load(name: str | None, context: int | None, quiet: bool = False) -> Loaded:
+    """Open a model by name, telling stderr about work that takes time. Raises BackendError, QuantizeError."""
+    from localr1.models import open_model, resolve
+
+    spec, began = resolve(name), perf_counter()
+    told: list[str] = []
+
+    def say(line: str) -> None:
+        if not told:  # one line is enough where nothing can be redrawn
+            print(f"localr1: {line}", file=sys.stderr)
+        told.append(line)
+
+    return Loaded(spec.name, open_model(spec, context, say), perf_counter() - began)
+
+
+@contextmanager
+def _interrupt_cancels(session: ChatSession) -> Iterator[None]:
+    """Ctrl+C ends the turn, so that what has come is printed whole; a second one ends the program."""
+
+    def handler(number: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        session.cancel()
+
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,181 @@
+"""The command line: every command parses, calls one function, and turns errors into one line and an exit code.
+
+0 done, 1 failed, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import stat
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from backends.base import Backend, BackendError, Sampling
+from localr1 import __version__
+
+USAGE = """examples:
+  localr1                                     chat with the bundled model
+  localr1 chat model.gguf                     chat with a GGUF file or a checkpoint folder
+  localr1 ask "How many r's are in strawberry?"
+  localr1 quantize CHECKPOINT model.gguf --to Q8_0
+"""
+
+
+def number(kind: Callable[[str], float], low: float, high: float = float("inf")) -> Callable[[str], float]:
+    """An argparse type: a number from `low` to `high`."""
+
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no {'whole ' if kind is int else ''}number") from None
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is out of range: {low:g} " + ("or more" if high == float("inf") else f"to {high:g}"))
+        return value
+
+    return parse
+
+
+def parser() -> argparse.ArgumentParser:
+    shared = argparse.ArgumentParser(add_help=False)
+    turn = shared.add_argument_group("the turn")
+    turn.add_argument("--backend", choices=["auto", "gguf", "mlx", "reference"], default="auto", help="engine (default: auto)")
+    turn.add_argument("--context", type=number(int, 1), metavar="N", help="tokens of context (default: the model's, at most 32,768)")
+    turn.add_argument(
+        "--temperature", type=number(float, 0, 10), default=0.6, metavar="T", help="0 takes the likeliest token (default: 0.6)"
+    )
+    turn.add_argument("--top-p", type=number(float, 0, 1), default=0.95, metavar="P", help="default: 0.95")
+    turn.add_argument("--max-tokens", type=number(int, 1), metavar="N", help="new tokens, thought and answer (default: up to the context)")
+    turn.add_argument("--think-budget", type=number(int, 0), metavar="N", help="thought tokens after which the answer is asked for")
+    turn.add_argument("--seed", type=number(int, 0, 2**32 - 2), metavar="N", help="makes a run repeatable")
+
+    main = argparse.ArgumentParser(
+        prog="localr1", description="Distilled R1-style reasoning models on your own machine.",
+        epilog=USAGE, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    main.add_argument("--version", action="version", version=f"localr1 {__version__}")
+    commands = main.add_subparsers(metavar="COMMAND")
+
+    chat = commands.add_parser("chat", parents=[shared], help="chat in the terminal (the default)")
+    chat.add_argument("model", nargs="?", metavar="MODEL", help="GGUF file or checkpoint folder (default: the bundled model)")
+    chat.set_defaults(run=run_chat)
+
+    ask = commands.add_parser(
+        "ask", parents=[shared], help="one question, one answer", description="One turn: thought to stderr, answer to stdout."
+    )
+    ask.add_argument("prompt", nargs="?", metavar="PROMPT", help="the question; - reads it from standard input, a pipe is appended to it")
+    ask.add_argument("-m", "--model", metavar="MODEL", help="GGUF file or checkpoint folder (default: the bundled model)")
+    ask.add_argument("--json", action="store_true", help="print one JSON object")
+    ask.set_defaults(run=run_ask)
+
+    quantize = commands.add_parser("quantize", help="make a GGUF file of a checkpoint")
+    quantize.add_argument("source", type=Path, metavar="SRC", help="checkpoint folder (safetensors)")
+    quantize.add_argument("target", type=Path, metavar="DST", help="GGUF file to write")
+    quantize.add_argument("--to", required=True, metavar="FORMAT", help="F32, F16, BF16 or Q8_0")
+    quantize.add_argument("--force", action="store_true", help="overwrite DST")
+    quantize.set_defaults(run=run_quantize)
+    return main
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version")):
+        arguments.insert(0, "chat")
+    args = parser().parse_args(arguments)
+    try:
+        run: Callable[[argparse.Namespace], int] = args.run
+        return run(args)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader has gone (localr1 ask ... | head)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if not _is_expected(error):
+            raise
+        print(f"localr1: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+
+
+class UsageProblem(Exception):
+    """Something asked for that cannot be done here; the message says what to do instead."""
+
+
+def _is_expected(error: Exception) -> bool:
+    """Errors whose message is meant for people."""
+    from localr1.prompt import PromptError
+    from quantize.errors import QuantizeError
+
+    return isinstance(error, BackendError | QuantizeError | PromptError | UsageProblem | OSError)
+
+
+def run_chat(args: argparse.Namespace) -> int:
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):  # Textual draws on stderr
+        raise UsageProblem('the chat needs a terminal; without one, use: localr1 ask "your question"')
+    _check_backend(args)
+    from localr1.models import open_model, resolve
+    from localr1.tui.app import ChatApp
+
+    spec = resolve(args.model)  # a wrong name is told before the screen is taken
+
+    def open_backend(say: Callable[[str], None]) -> Backend:
+        return open_model(spec, args.context, say)
+
+    app = ChatApp(open_backend, _sampling(args), args.think_budget)
+    app.run()
+    return app.return_code or 0
+
+
+def run_ask(args: argparse.Namespace) -> int:
+    _check_backend(args)
+    prompt = _prompt(args.prompt)
+    if not prompt:
+        raise UsageProblem('the prompt is empty; try: localr1 ask "How many r\'s are in strawberry?"')
+    from localr1.ask import ask, load
+
+    model = load(args.model, args.context)
+    with model.backend:
+        done = ask(model, prompt, _sampling(args), args.think_budget, args.json)
+    return 0 if done else 130
+
+
+def run_quantize(args: argparse.Namespace) -> int:
+    from localr1.converting import quantize
+
+    quantize(args.source, args.target, args.to, args.force)
+    return 0
+
+
+def _sampling(args: argparse.Namespace) -> Sampling:
+    return Sampling(temperature=args.temperature, top_p=args.top_p, max_tokens=args.max_tokens, seed=args.seed)
+
+
+def _check_backend(args: argparse.Namespace) -> None:
+    if args.backend not in ("auto", "gguf"):
+        raise UsageProblem(f"the {args.backend} backend is not part of this version; use --backend gguf")
+
+
+def _prompt(argument: str | None) -> str:
+    """The PROMPT argument with what standard input adds to it."""
+    parts = [] if argument in (None, "-") else [argument]
+    if argument == "-" or _stdin_is_pipe_or_file():
+        try:
+            parts.append(sys.stdin.buffer.read().decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise UsageProblem(f"standard input is no UTF-8 text (byte {error.start}); convert it first") from None
+    return "\n\n".join(p.strip() for p in parts if p and p.strip())
+
+
+def _stdin_is_pipe_or_file() -> bool:
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (AttributeError, OSError, ValueError):  # closed
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""What a model name means, and how to open it: the bundled student, a checkpoint folder, or a GGUF file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from backends.base import Backend, ModelFileError
+from localr1 import paths
+
+BUNDLED = "r1-tiny"
+CONVERTED_FORMAT = "Q8_0"  # what a checkpoint folder is converted to before its first chat
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A model that is here: a GGUF file to open as it is, or a safetensors folder to convert first."""
+
+    name: str
+    kind: Literal["gguf", "folder"]
+    path: Path
+
+
+def resolve(name: str | None) -> ModelSpec:
+    """What `name` means; None is the default model. Raises ModelFileError, with the remedy, if it means nothing here."""
+    if name is None or name == BUNDLED:
+        folder = paths.assets() / BUNDLED
+        if not folder.is_dir():
+            raise ModelFileError(f"the bundled model is missing ({folder}); reinstall localr1, or name a model with -m")
+        return ModelSpec(BUNDLED, "folder", folder)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return ModelSpec(path.resolve().name, "folder", path)
+    if path.is_file():
+        with path.open("rb") as file:
+            magic = file.read(4)
+        if magic == b"GGUF":
+            return ModelSpec(path.stem, "gguf", path)
+        if path.suffix == ".safetensors":
+            raise ModelFileError(f"{path} is a single weights file; name the checkpoint folder it lies in")
+        raise ModelFileError(f"{path} is no GGUF file (it begins with {magic!r}); name a .gguf file or a checkpoint folder")
+    raise ModelFileError(f"no model called {name!r}: it is no file, no folder and not {BUNDLED!r}; check the path")
+
+
+def open_model(spec: ModelSpec, context: int | None = None, say: Callable[[str], None] = lambda line: None) -> Backend:
+    """Open `spec`, converting a checkpoint folder to GGUF first; `say` is told what takes time.
+
+    Raises BackendError or quantize.QuantizeError.
+    """
+    from backends.llamacpp import LlamaCppBackend
+
+    path = spec.path if spec.kind == "gguf" else converted(spec, say)
+    return LlamaCppBackend(path, context)
+
+
+def converted(spec: ModelSpec, say: Callable[[str], None]) -> Path:
+    """The cached GGUF of a checkpoint folder, made now if it is not there or the folder has changed since."""
+    target = paths.cache() / "converted" / f"{spec.name}-{_fingerprint(spec.path)}-{CONVERTED_FORMAT}.gguf"
+    if not target.exists():
+        from quantize.convert import Progress, convert
+
+        def report(progress: Progress) -> None:
+            say(f"converting {spec.name} to {CONVERTED_FORMAT}: {100 * progress.done_bytes // max(1, progress.total_bytes)}%")
+
+        say(f"converting {spec.name} to {CONVERTED_FORMAT} (first run only)")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        convert(spec.path, target, CONVERTED_FORMAT, on_progress=report)
+    return target
+
+
+def _fingerprint(folder: Path) -> str:
+    """Changes when a file of the folder does (name, size or time)."""
+    states = sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in folder.iterdir() if p.is_file())
+    return hashlib.sha256(repr((str(folder.resolve()), states)).encode()).hexdigest()[:12]

@@ -1,0 +1,19 @@
+"""Where things are: the bundled assets, and the person's cache folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def assets() -> Path:
+    """The bundled assets: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    installed = package / "assets"
+    return installed if installed.is_dir() else package.parent / "assets"
+
+
+def cache() -> Path:
+    """Folder for files that can be made again (XDG_CACHE_HOME on Linux, Library/Caches on macOS)."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("localr1", appauthor=False)

@@ -1,0 +1,121 @@
+"""Messages -> Prompt: what the chat template writes kept apart from what people wrote.
+
+The template is rendered as transformers does it (Jinja's sandbox, `trim_blocks`, `lstrip_blocks`, loop controls,
+`raise_exception`, `strftime_now`, `tojson` without escapes), and joining the segments gives exactly that text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
+
+from backends.base import ChatFormat, Segment, Special, Text
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+THINK, END_THINK = "<think>", "</think>"
+
+
+class PromptError(Exception):
+    """The chat template is missing or cannot be rendered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation. `thought` is kept for people; templates drop it from the prompt."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+    thought: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A rendered conversation. `opens_thought`: the reply starts inside a thought that the prompt has opened."""
+
+    segments: tuple[Segment, ...]
+    opens_thought: bool
+
+    @property
+    def text(self) -> str:
+        return "".join(s.text for s in self.segments)
+
+
+def render(messages: Sequence[Message], chat: ChatFormat) -> Prompt:
+    """Render `messages` and the opening of the model's reply.
+
+    Control tokens come only from the template. So that nothing in a message can become one, the first characters
+    of all added tokens are swapped for characters that occur nowhere else before rendering, and back afterwards:
+    whatever then still spells an added token was written by the template. Raises PromptError.
+    """
+    contents = [m.content for m in messages]
+    swap = _swap(chat.added_tokens, contents)
+    back = str.maketrans({chr(v): chr(k) for k, v in swap.items()})
+    plain = _render(messages, contents, chat)
+    marked = _render(messages, [c.translate(swap) for c in contents], chat)
+    if marked.translate(back) != plain:
+        # The template looked into a message: published ones cut a reply's thought off at its closing tag.
+        cut = [c.rsplit(END_THINK, 1)[-1] if m.role == "assistant" else c for m, c in zip(messages, contents, strict=True)]
+        marked = _render(messages, [c.translate(swap) for c in cut], chat)
+    segments: list[Segment] = []
+    for piece in re.split(_added_pattern(chat.added_tokens), marked):
+        if piece in chat.added_tokens:
+            segments.append(Special(piece))
+        elif piece:
+            segments.append(Text(piece.translate(back)))
+    tail = marked.rstrip()
+    return Prompt(tuple(segments), opens_thought=tail.endswith(THINK))
+
+
+def _swap(added: frozenset[str], contents: Sequence[str]) -> dict[int, int]:
+    """First character of each added token -> a private-use character that no message contains."""
+    used = set("".join(contents))
+    free = (c for c in range(0xE000, 0xF8FF) if chr(c) not in used)
+    return {ord(first): next(free) for first in sorted({t[0] for t in added if t})}
+
+
+@lru_cache(maxsize=4)
+def _added_pattern(added: frozenset[str]) -> re.Pattern[str]:
+    longest_first = sorted(added, key=len, reverse=True)
+    return re.compile("(" + "|".join(map(re.escape, longest_first)) + ")" if added else "((?!))")
+
+
+def _render(messages: Sequence[Message], contents: Sequence[str], chat: ChatFormat) -> str:
+    from jinja2 import TemplateError
+
+    turns = [{"role": m.role, "content": c} for m, c in zip(messages, contents, strict=True)]
+    try:
+        # enable_thinking: some published templates close the thought unless it is passed.
+        return _template(chat.template).render(
+            messages=turns, add_generation_prompt=True, bos_token=chat.bos_token, eos_token=chat.eos_token, enable_thinking=True
+        )
+    except (TemplateError, TypeError, ValueError) as error:
+        raise PromptError(f"the model's chat template failed: {error}") from error
+
+
+@lru_cache(maxsize=4)
+def _template(source: str) -> Template:
+    """Source: `_compile_jinja_template` in utils/chat_template_utils.py@transformers."""
+    from jinja2 import TemplateError
+    from jinja2.ext import loopcontrols
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    def raise_exception(message: str) -> None:
+        raise TemplateError(message)
+
+    def tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:
+        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)
+
+    if not source:
+        raise PromptError("the model has no chat template; use a chat model's checkpoint or GGUF file")
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment.filters["tojson"] = tojson
+    environment.globals["raise_exception"] = raise_exception
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    return environment.from_string(source)

@@ -1,0 +1,118 @@
+"""A turn: its events, its history, its budget; the backend is a script."""
+
+import pytest
+
+from backends.base import PromptTooLong, Sampling
+from localr1.chat import AnswerDelta, ChatSession, Event, ThoughtDelta, TurnEnd
+from localr1.prompt import Message
+from scripted import ScriptedBackend
+
+REPLY = ["Hmm", ", two", " r", ".", "\n", "</think>", "\n\n", "There", " are", " **2**", "."]
+
+
+def run(session: ChatSession, text: str) -> tuple[str, str, TurnEnd, list[Event]]:
+    events = list(session.send(text))
+    thought = "".join(e.text for e in events if isinstance(e, ThoughtDelta))
+    answer = "".join(e.text for e in events if isinstance(e, AnswerDelta))
+    assert isinstance(events[-1], TurnEnd)
+    assert sum(isinstance(e, TurnEnd) for e in events) == 1
+    return thought, answer, events[-1], events
+
+
+def test_a_turn_streams_thought_then_answer() -> None:
+    session = ChatSession(ScriptedBackend(REPLY))
+    thought, answer, end, events = run(session, "How many?")
+    assert (thought, answer) == ("Hmm, two r.\n", "There are **2**.")
+    assert end.message == Message("assistant", answer, thought)
+    assert (end.thought_end, end.end.reason) == ("model", "stop")
+    assert (end.thought_tokens, end.answer_tokens) == (6, 5)
+    assert sum(e.token is not None for e in events if not isinstance(e, TurnEnd)) == len(REPLY)
+
+
+def test_old_thoughts_are_dropped_from_the_next_prompt() -> None:
+    backend = ScriptedBackend(REPLY, REPLY)
+    session = ChatSession(backend)
+    run(session, "first")
+    run(session, "second")
+    assert backend.decode(backend.seen[1]) == (
+        "<｜begin▁of▁sentence｜><｜User｜>first<｜Assistant｜>There are **2**.<｜end▁of▁sentence｜><｜User｜>second<｜Assistant｜><think>\n"
+    )
+    assert session.history[1].thought == "Hmm, two r.\n"
+    session.reset()
+    assert session.history == [] and session.context_tokens == 0
+
+
+def test_context_tokens_count_the_whole_turn() -> None:
+    backend = ScriptedBackend(REPLY)
+    session = ChatSession(backend)
+    _, _, end, _ = run(session, "x")
+    assert session.context_tokens == len(backend.seen[0]) + len(REPLY) == end.end.prompt_tokens + end.end.new_tokens
+
+
+def test_cancel_keeps_what_has_come() -> None:
+    session = ChatSession(ScriptedBackend(REPLY))
+    seen = ""
+    for event in session.send("x"):
+        if isinstance(event, ThoughtDelta):
+            seen += event.text
+            if seen == "Hmm, two":
+                session.cancel()
+        elif isinstance(event, TurnEnd):
+            end = event
+    assert end.message.thought == "Hmm, two"
+    assert (end.end.reason, end.thought_end) == ("cancelled", "unclosed")
+    assert session.history == [Message("user", "x"), end.message]
+
+
+def test_cancel_without_a_turn_does_nothing() -> None:
+    ChatSession(ScriptedBackend()).cancel()
+
+
+@pytest.mark.parametrize("limit", range(1, 12))
+def test_max_tokens_ends_the_turn_anywhere(limit: int) -> None:
+    _, _, end, _ = run(ChatSession(ScriptedBackend(REPLY), Sampling(max_tokens=limit)), "x")
+    assert end.thought_tokens + end.answer_tokens == end.end.new_tokens == limit
+    assert end.thought_end == ("unclosed" if limit < 6 else "model")
+
+
+# FIELD cases: start tag 100, end tag 101, counted tokens
+def test_budget_closes_the_thought_and_continues_from_there() -> None:
+    backend = ScriptedBackend(["a", "b", "c", "d"], ["An", "swer"])
+    thought, answer, end, _ = run(ChatSession(backend, think_budget=2), "x")
+    assert (thought, answer) == ("ab", "Answer")
+    assert (end.thought_end, end.thought_tokens, end.answer_tokens) == ("budget", 2, 2)
+    assert backend.decode(backend.seen[1][len(backend.seen[0]) :]) == "ab</think>\n\n"
+    assert backend.seen[1][: len(backend.seen[0])] == backend.seen[0]
+
+
+def test_budget_that_is_not_reached_changes_nothing() -> None:
+    backend = ScriptedBackend(REPLY)
+    thought, answer, end, _ = run(ChatSession(backend, think_budget=6), "x")
+    assert (thought, answer, end.thought_end, len(backend.seen)) == ("Hmm, two r.\n", "There are **2**.", "model", 1)
+
+
+def test_budget_zero_closes_at_once() -> None:
+    backend = ScriptedBackend(["4"])
+    thought, answer, end, _ = run(ChatSession(backend, think_budget=0), "x")
+    assert (thought, answer, end.thought_end) == ("", "4", "bypassed")
+    assert backend.decode(backend.seen[0]).endswith("<think>\n</think>\n\n")
+
+
+def test_budget_and_max_tokens_together_count_all_tokens() -> None:
+    backend = ScriptedBackend(["a", "b", "c"], ["d", "e", "f"])
+    _, answer, end, _ = run(ChatSession(backend, Sampling(max_tokens=4), think_budget=2), "x")
+    assert (answer, end.end.new_tokens, end.end.reason) == ("de", 4, "length")
+    assert backend.samplings[1].max_tokens == 2
+
+
+def test_a_thought_may_be_bypassed_or_never_end() -> None:
+    assert run(ChatSession(ScriptedBackend(["</think>", "\n\nHi"])), "x")[2].thought_end == "bypassed"
+    thought, answer, end, _ = run(ChatSession(ScriptedBackend(["on and", " on </th"], end_reason="context")), "x")
+    assert (thought, answer, end.thought_end, end.end.reason) == ("on and on </th", "", "unclosed", "context")
+
+
+def test_too_long_a_prompt_leaves_the_history_alone() -> None:
+    session = ChatSession(ScriptedBackend(REPLY, context=20))
+    with pytest.raises(PromptTooLong, match="the context holds 20"):
+        next(session.send("far too long for twenty tokens"))
+    assert session.history == []

@@ -1,0 +1,219 @@
+"""The program as people and other programs run it: a process, its streams, its exit code. The model is the bundled one."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import localr1
+from localr1 import paths
+
+STRAWBERRY = "How many r's are in strawberry?"
+KEYS = {"model", "backend", "thought", "answer", "finish_reason", "usage", "timings"}
+
+
+def localr1_run(*arguments: str, stdin: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the program; without `stdin` its standard input is /dev/null."""
+    return subprocess.run(
+        [sys.executable, "-m", "localr1.cli", *arguments],
+        input=stdin, stdin=subprocess.DEVNULL if stdin is None else None, capture_output=True, text=True, timeout=60,
+        env=os.environ | {"PYTHONPATH": str(Path(localr1.__file__).parents[1])} | environment,
+    )  # fmt: skip
+
+
+def test_ask_prints_the_thought_to_stderr_and_the_answer_to_stdout() -> None:
+    done = localr1_run("ask", "--temperature", "0", STRAWBERRY)
+    assert done.returncode == 0
+    assert "**3**" in done.stdout
+    assert "s" in done.stderr and "(3)" in done.stderr
+    assert "</think>" not in done.stdout + done.stderr
+    assert done.stdout.endswith("\n") and not done.stdout.endswith("\n\n")
+
+
+def test_ask_reads_standard_input() -> None:
+    assert "1102" in localr1_run("ask", "-", "--temperature", "0", stdin="What is 907 + 195?\n").stdout
+    assert "1102" in localr1_run("ask", "--temperature", "0", stdin="What is 907 + 195?").stdout
+    assert "1102" in localr1_run("ask", "What is 907 + 195?", "--temperature", "0", stdin="").stdout
+
+
+def test_ask_json_is_one_object_with_the_promised_keys() -> None:
+    done = localr1_run("ask", "--json", "--seed", "1", STRAWBERRY)
+    reply = json.loads(done.stdout)
+    assert set(reply) == KEYS
+    assert set(reply["usage"]) == {"prompt_tokens", "reused_tokens", "thought_tokens", "answer_tokens"}
+    assert set(reply["timings"]) == {"load_s", "prefill_s", "decode_s", "tokens_per_s"}
+    assert (reply["model"], reply["backend"], reply["finish_reason"]) == ("r1-tiny", "gguf", "stop")
+    assert reply["thought"] and "strawberry" in reply["answer"]
+    assert reply["usage"]["thought_tokens"] > 20 and reply["usage"]["answer_tokens"] > 5
+    again = json.loads(localr1_run("ask", "--json", "--seed", "1", STRAWBERRY).stdout)
+    assert again["thought"] == reply["thought"]
+
+
+def test_limits_end_a_turn_early_and_say_so() -> None:
+    done = localr1_run("ask", "--max-tokens", "5", STRAWBERRY)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "stopped mid-thought at --max-tokens" in done.stderr
+    budget = json.loads(localr1_run("ask", "--json", "--think-budget", "4", STRAWBERRY).stdout)
+    assert budget["usage"]["thought_tokens"] == 4
+    assert budget["answer"]
+
+
+def test_the_first_run_converts_and_says_so(tmp_path: Path) -> None:
+    first = localr1_run("ask", "--max-tokens", "1", "hi", XDG_CACHE_HOME=str(tmp_path))
+    assert "converting r1-tiny to Q8_0" in first.stderr
+    assert [p.suffix for p in (tmp_path / "localr1" / "converted").iterdir()] == [".gguf"]
+    assert "converting" not in localr1_run("ask", "--max-tokens", "1", "hi", XDG_CACHE_HOME=str(tmp_path)).stderr
+
+
+def bad_inputs(folder: Path) -> dict[str, tuple[list[str], str]]:
+    student = paths.assets() / "r1-tiny"
+
+    def copy(name: str) -> Path:
+        target = folder / name
+        target.mkdir()
+        for file in student.iterdir():
+            (target / file.name).write_bytes(file.read_bytes())
+        return target
+
+    (copy("truncated") / "model.safetensors").write_bytes((student / "model.safetensors").read_bytes()[:100_000])
+    shard = copy("shard")
+    (shard / "model.safetensors").unlink()
+    (shard / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}})
+    )
+    unknown = copy("unknown")
+    config = json.loads((unknown / "config.json").read_text())
+    (unknown / "config.json").write_text(json.dumps(config | {"model_type": "mamba", "architectures": ["MambaForCausalLM"]}))
+    (folder / "empty").mkdir()
+    (folder / "cut.gguf").write_bytes(b"GGUF\x03\x00\x00\x00")
+    (folder / "text.gguf").write_text("not a model")
+    return {
+        "no model": (["-m", str(folder / "nothing"), "hi"], "no model called"),
+        "empty prompt": ([""], "the prompt is empty"),
+        "blank prompt": (["  \n "], "the prompt is empty"),
+        "prompt longer than the context": (["--context", "64", "word " * 100], "the context holds 64"),
+        "missing shard": (["-m", str(shard), "hi"], "model-00001-of-00002.safetensors"),
+        "truncated safetensors": (["-m", str(folder / "truncated"), "hi"], "model.safetensors"),
+        "truncated GGUF": (["-m", str(folder / "cut.gguf"), "hi"], "cut.gguf"),
+        "no GGUF": (["-m", str(folder / "text.gguf"), "hi"], "no GGUF file"),
+        "unknown architecture": (["-m", str(unknown), "hi"], "MambaForCausalLM"),
+        "empty folder": (["-m", str(folder / "empty"), "hi"], "config.json"),
+        "backend that is not there": (["--backend", "mlx", "hi"], "mlx"),
+        "context beyond the model": (["--context", "1000000", "hi"], "choose 1 to 4,096"),
+    }
+
+
+CASES = [
+    "no model", "empty prompt", "blank prompt", "prompt longer than the context", "missing shard", "truncated safetensors", "truncated GGUF",
+    "no GGUF", "unknown architecture", "empty folder", "backend that is not there", "context beyond the model",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_input_is_one_clear_line(case: str, tmp_path: Path) -> None:
+    arguments, says = bad_inputs(tmp_path)[case]
+    cache = tmp_path / "cache"
+    done = localr1_run("ask", *arguments, XDG_CACHE_HOME=str(cache))
+    assert done.returncode == 1
+    assert done.stdout == ""
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("localr1: converting")]
+    assert len(lines) == 1 and lines[0].startswith("localr1: ")
+    assert says in lines[0]
+    assert "Traceback" not in done.stderr
+    left = [p for p in cache.rglob("*") if p.is_file() and "r1-tiny" not in p.name]
+    assert left == []
+
+
+def test_chat_without_a_terminal_is_refused() -> None:
+    for arguments in ([], ["chat"], ["chat", "r1-tiny"]):
+        done = localr1_run(*arguments)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "needs a terminal" in done.stderr and "localr1 ask" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--temperature", "hot"], ["ask", "--max-tokens", "0", "x"], ["ask", "--top-p", "1.5", "x"], ["sing"], ["quantize"]]
+)
+def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+    done = localr1_run(*arguments)
+    assert done.returncode == 2
+    assert "error:" in done.stderr
+
+
+def test_version_and_help() -> None:
+    assert localr1_run("--version").stdout == f"localr1 {localr1.__version__}\n"
+    assert "localr1 ask" in localr1_run("--help").stdout
+
+
+def test_quantize_writes_a_model_that_answers(tmp_path: Path) -> None:
+    target = tmp_path / "tiny.gguf"
+    done = localr1_run("quantize", str(paths.assets() / "r1-tiny"), str(target), "--to", "F16")
+    assert done.returncode == 0, done.stderr
+    assert "F16" in done.stdout
+    assert "**3**" in localr1_run("ask", "-m", str(target), "--temperature", "0", STRAWBERRY).stdout
+    again = localr1_run("quantize", str(paths.assets() / "r1-tiny"), str(target), "--to", "F16")
+    assert again.returncode == 1 and "--force" in again.stderr
+    assert localr1_run("quantize", str(paths.assets() / "r1-tiny"), str(target), "--to", "F16", "--force").returncode == 0
+    assert localr1_run("quantize", str(paths.assets() / "r1-tiny"), str(tmp_path / "x.gguf"), "--to", "Q9").returncode == 1
+
+
+def test_ctrl_c_keeps_what_has_come_and_exits_with_130() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "localr1.cli", "ask", "--temperature", "5", "--top-p", "1", STRAWBERRY],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(localr1.__file__).parents[1])},
+    )  # fmt: skip
+    assert process.stderr is not None
+    shown = ""
+    while not shown.strip() or shown.startswith("localr1: converting"):
+        shown = process.stderr.read(1)
+        if shown == "l":
+            shown += process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "cancelled" in rest and "Traceback" not in rest
+
+
+def test_a_reader_that_leaves_is_no_crash() -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(localr1.__file__).parents[1])}
+    command = f"{sys.executable} -m localr1.cli ask --json '{STRAWBERRY}' </dev/null | true"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, env=environment)
+    assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr
+
+
+def test_the_real_chat_answers_in_a_real_terminal() -> None:
+    """Start, type, read the answer, quit: in a pseudo-terminal, with the terminal restored and exit code 0."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ |= {"PYTHONPATH": str(Path(localr1.__file__).parents[1]), "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
+        os.execv(sys.executable, [sys.executable, "-m", "localr1.cli", "chat", "--temperature", "0"])
+    screen = b""
+
+    def until(pattern: bytes, seconds: float = 30) -> None:
+        nonlocal screen
+        end = time.monotonic() + seconds
+        while not re.search(pattern, screen):
+            assert time.monotonic() < end, screen[-2000:]
+            try:
+                screen += os.read(terminal, 65536)
+            except OSError:
+                break
+
+    try:
+        until(rb"R1 Tiny")
+        os.write(terminal, b"How many r's are in strawberry?\r")
+        until(rb"tokens/s")
+        os.write(terminal, b"/quit\r")
+        until(rb"\x1b\[\?1049l")
+        _, status = os.waitpid(pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+    finally:
+        os.close(terminal)
