@@ -1,0 +1,107 @@
+"""Problems -> token batches with loss weights, from a seed and a step number alone, so that training can resume anywhere."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from arithmetic import add, multiply, subtract
+from compare import compare
+from problem import PILS, SLIP, Problem
+from spelling import filter_words, follow_up, letters
+from talk import talk
+from tokenizer import ASSISTANT, BOS, END_THINK, EOS, THINK, USER, tokenizer_json
+from tokenizers import Tokenizer
+
+FAMILIES: dict[str, Callable[[random.Random], Problem]] = {
+    "letters": letters, "add": add, "subtract": subtract, "multiply": multiply,
+    "compare": compare, "filter": filter_words, "talk": talk,
+}  # fmt: skip
+SHARES = {"letters": 0.15, "add": 0.11, "subtract": 0.16, "multiply": 0.18, "compare": 0.16, "filter": 0.14, "talk": 0.10}
+
+_TOKENIZER = Tokenizer.from_str(json.dumps(tokenizer_json()))
+
+
+def encode(text: str) -> list[int]:
+    """Token ids; the texts of added tokens become control tokens (the recipe's own texts, never a person's)."""
+    return _TOKENIZER.encode(text, add_special_tokens=False).ids
+
+
+def decode(ids: list[int]) -> str:
+    return _TOKENIZER.decode(ids, skip_special_tokens=False)
+
+
+def draw(rng: random.Random, family: str, held_out: bool = False) -> Problem:
+    """A problem of `family` from the wanted side of the split."""
+    while True:
+        problem = FAMILIES[family](rng)
+        if problem.held_out == held_out:
+            return problem
+
+
+def prompt(turns: list[tuple[str, str]], question: str) -> str:
+    """What the chat template renders: earlier (question, answer) turns without their thoughts, then the question."""
+    history = "".join(f"{USER}{q}{ASSISTANT}{a}{EOS}" for q, a in turns)
+    return f"{BOS}{history}{USER}{question}{ASSISTANT}{THINK}\n"
+
+
+def document(rng: random.Random) -> tuple[list[int], list[int]]:
+    """One conversation as (ids, weights): weight 1 on the last turn's thought and answer, 0 on prompt and slips."""
+    families, shares = list(SHARES), list(SHARES.values())
+    problem = draw(rng, rng.choices(families, shares)[0])
+    turns: list[tuple[str, str]] = []
+    if rng.random() < 0.2:
+        for _ in range(rng.choice([1, 1, 2])):
+            earlier = draw(rng, rng.choices(families, shares)[0])
+            turns.append((earlier.question, earlier.answer))
+        if rng.random() < 0.15:
+            earlier = draw(rng, "letters")
+            turns[-1] = (earlier.question, earlier.answer)
+            problem = follow_up(rng, earlier)
+    ids = encode(prompt(turns, problem.question))
+    weights = [0] * len(ids)
+    reply = f"{problem.thought}\n{END_THINK}\n\n{problem.answer}{EOS}"
+    trained = 1
+    for piece in re.split(f"([{SLIP}{PILS}])", reply):
+        if piece in (SLIP, PILS):
+            trained = int(piece == PILS)
+        elif piece:
+            new = encode(piece)
+            ids += new
+            weights += [trained] * len(new)
+    return ids, weights
+
+
+def batches(seed: int, step: int, documents: int, parts: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """One step's documents as `parts` groups of similar length: (ids [B, T] int64, weights [B, T] float32).
+
+    Grouping by length wastes little padding and keeps attention inside each document; taking all groups of a step
+    together keeps its gradient an even mix of the families.
+    """
+    rng = random.Random(f"{seed}:{step}")
+    drawn = sorted((document(rng) for _ in range(documents)), key=lambda d: len(d[0]))
+    total = sum(len(ids) for ids, _ in drawn)
+    groups: list[list[tuple[list[int], list[int]]]] = [[] for _ in range(parts)]
+    done = 0
+    for d in drawn:
+        groups[min(parts - 1, done * parts // total)].append(d)
+        done += len(d[0])
+    out = []
+    for group in filter(None, groups):
+        length = -(-max(len(ids) for ids, _ in group) // 32) * 32 + 1
+        ids = np.zeros((len(group), length), np.int64)
+        weights = np.zeros((len(group), length), np.float32)
+        for row, (i, w) in enumerate(group):
+            ids[row, : len(i)], weights[row, : len(w)] = i, w
+        out.append((ids, weights))
+    return out
+
+
+def evaluation(seed: int, family: str) -> Iterator[Problem]:
+    """Held-out problems of a family, without end."""
+    rng = random.Random(f"{seed}:{family}:held-out")
+    while True:
+        yield draw(rng, family, held_out=True)
