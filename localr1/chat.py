@@ -64,13 +64,16 @@ class ChatSession:
         self._turn: _Turn | None = None
 
     def send(self, text: str) -> Iterator[Event]:
-        """Ask `text` and stream the reply, a TurnEnd last; what has come before a cancel stays in the history.
+        """Ask `text`; the events of the reply, a TurnEnd last. What has come before a cancel stays in the history.
 
-        Raises PromptError or PromptTooLong before the first event, with the history as it was.
+        Raises PromptError, EngineError or PromptTooLong before the first event, with the history as it was.
         """
         question = Message("user", text)
         prompt = render([*self.history, question], self.backend.chat_format)
-        self._turn = turn = _Turn(self, self.backend.encode(prompt.segments), prompt.opens_thought)
+        self._turn = _Turn(self, self.backend.encode(prompt.segments), prompt.opens_thought)
+        return self._play(question, self._turn)
+
+    def _play(self, question: Message, turn: _Turn) -> Iterator[Event]:
         for event in turn.run():
             if isinstance(event, TurnEnd):
                 self.history += [question, event.message]

@@ -68,6 +68,14 @@ def test_cancel_without_a_turn_does_nothing() -> None:
     ChatSession(ScriptedBackend()).cancel()
 
 
+def test_cancel_before_the_first_event_is_not_lost() -> None:
+    session = ChatSession(ScriptedBackend(REPLY))
+    events = session.send("x")
+    session.cancel()
+    (end,) = events
+    assert isinstance(end, TurnEnd) and end.end.reason == "cancelled"
+
+
 @pytest.mark.parametrize("limit", range(1, 12))
 def test_max_tokens_ends_the_turn_anywhere(limit: int) -> None:
     _, _, end, _ = run(ChatSession(ScriptedBackend(REPLY), Sampling(max_tokens=limit)), "x")
