@@ -41,7 +41,7 @@ $(VENV)/bin/python:
 $(VENV)/.app: $(SETUP_FILES) | $(VENV)/bin/python
 	@$(VENV)/bin/python -c 'import llama_cpp' 2>/dev/null || \
 		echo "Building the engine, llama.cpp, for this machine ($$(sh .ci/engine.sh --describe)). This happens once and takes a few minutes."
-	CMAKE_ARGS="$$(sh .ci/engine.sh)" SKBUILD_CMAKE_BUILD_TYPE=Release $(INSTALL) --quiet --constraint $(CONSTRAINTS) --editable .
+	@CMAKE_ARGS="$$(sh .ci/engine.sh)" SKBUILD_CMAKE_BUILD_TYPE=Release $(INSTALL) --quiet --constraint $(CONSTRAINTS) --editable .
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.app

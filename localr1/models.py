@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,7 +59,9 @@ def open_model(spec: ModelSpec, context: int | None = None, say: Callable[[str],
 
 def converted(spec: ModelSpec, say: Callable[[str], None]) -> Path:
     """The cached GGUF of a checkpoint folder, made now if it is not there or the folder has changed since."""
-    target = paths.cache() / "converted" / f"{spec.name}-{_fingerprint(spec.path)}-{CONVERTED_FORMAT}.gguf"
+    folder = paths.cache() / "converted"
+    stem = f"{spec.name}-{_digest(str(spec.path.resolve()))}"
+    target = folder / f"{stem}-{_digest(_state(spec.path))}-{CONVERTED_FORMAT}.gguf"
     if not target.exists():
         from quantize.convert import Progress, convert
 
@@ -66,12 +69,18 @@ def converted(spec: ModelSpec, say: Callable[[str], None]) -> Path:
             say(f"converting {spec.name} to {CONVERTED_FORMAT}: {100 * progress.done_bytes // max(1, progress.total_bytes)}%")
 
         say(f"converting {spec.name} to {CONVERTED_FORMAT} (first run only)")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        convert(spec.path, target, CONVERTED_FORMAT, on_progress=report)
+        folder.mkdir(parents=True, exist_ok=True)
+        convert(spec.path, target, CONVERTED_FORMAT, on_progress=report, force=True)  # another first run may have been faster
+        for outdated in folder.glob(f"{glob.escape(stem)}-*-{CONVERTED_FORMAT}.gguf"):
+            if outdated != target:
+                outdated.unlink(missing_ok=True)
     return target
 
 
-def _fingerprint(folder: Path) -> str:
-    """Changes when a file of the folder does (name, size or time)."""
-    states = sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in folder.iterdir() if p.is_file())
-    return hashlib.sha256(repr((str(folder.resolve()), states)).encode()).hexdigest()[:12]
+def _state(folder: Path) -> str:
+    """Differs when a file of the folder does (name, size or time)."""
+    return repr(sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in folder.iterdir() if p.is_file()))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -81,8 +81,8 @@ class Dimensions:
             head_dim_given=architecture != "qwen2" or config.get("head_dim") is not None,
             vocabulary=_count(config, "vocab_size"),
             context=_count(config, "max_position_embeddings"),
-            norm_epsilon=number(config, "rms_norm_eps", 1e-6),
-            rope_theta=number(rope, "rope_theta", number(config, "rope_theta", 10000.0)),
+            norm_epsilon=_positive(config, "rms_norm_eps", 1e-6),
+            rope_theta=_positive(rope if rope.get("rope_theta") is not None else config, "rope_theta", 10000.0),
             rope=rope,
             tied=config.get("tie_word_embeddings") is True,
             attention_bias=architecture == "qwen2" or config.get("attention_bias") is True,
@@ -193,4 +193,12 @@ def number(config: dict[str, Any], key: str, default: float, file: str = "config
         return default
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e38:
         raise UnsupportedModel(f"{file}: {key} is {value!r}, a number is needed")
+    return value
+
+
+def _positive(config: dict[str, Any], key: str, default: float) -> float:
+    """As `number`, and above 0: with less, the engine ends the whole program or computes nonsense."""
+    value = number(config, key, default)
+    if value <= 0:
+        raise UnsupportedModel(f"config.json: {key} is {value!r}, a number above 0 is needed")
     return value

@@ -20,7 +20,7 @@ FAMILIES: dict[str, Callable[[random.Random], Problem]] = {
     "letters": letters, "add": add, "subtract": subtract, "multiply": multiply,
     "compare": compare, "filter": filter_words, "talk": talk,
 }  # fmt: skip
-SHARES = {"letters": 0.15, "add": 0.11, "subtract": 0.16, "multiply": 0.18, "compare": 0.16, "filter": 0.14, "talk": 0.10}
+SHARES = {"letters": 0.13, "add": 0.09, "subtract": 0.15, "multiply": 0.15, "compare": 0.15, "filter": 0.17, "talk": 0.16}
 
 _TOKENIZER = Tokenizer.from_str(json.dumps(tokenizer_json()))
 

@@ -117,16 +117,13 @@ def filter_words(rng: random.Random) -> Problem:
     as_typed = [_as_typed(question, w) for w in words]
     text, _ = opening(rng, f"I look for {letter} in each word.")
     hits = []
-    for w in as_typed:
-        spelled, low = [], w.lower()
-        for c in low:
-            spelled.append("_" if c == " " else c)
-            if c == letter:
-                break
-        found = letter in low
-        text += f"\n{w}: {' '.join(spelled)}, {'yes' if found else 'no'}"
+    for i, w in enumerate(as_typed, 1):
+        spelled = w.lower().replace(" ", "_")
+        found = letter in spelled
         if found:
             hits.append(w)
+            spelled = spelled[: spelled.index(letter) + 1]
+        text += f"\n{i} {w}: {' '.join(spelled)}, " + (f"yes ({len(hits)})" if found else "no")
     result = ", ".join(hits) if hits else "none"
     text += f"\nSo {len(hits)} of {len(words)}: {result}."
     key = ",".join(sorted(w.lower() for w in words)) + "/" + letter

@@ -18,7 +18,7 @@ from data import batches
 from model import Student, StudentConfig
 from torch import Tensor
 
-WARM_UP, DECAY_SHARE = 100, 0.4
+WARM_UP, DECAY_SHARE = 100, 0.55
 
 
 def learning_rate(step: int, steps: int) -> float:

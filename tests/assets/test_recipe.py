@@ -106,7 +106,7 @@ def test_held_out_problems_never_enter_training(data: ModuleType) -> None:
 def test_only_the_reply_is_trained_on_and_slips_are_not(data: ModuleType) -> None:
     rng = random.Random(15)
     slips = 0
-    for _ in range(300):
+    for _ in range(1000):
         ids, weights = data.document(rng)
         text = data.decode(ids)
         start = text.rindex(data.ASSISTANT + data.THINK + "\n") + len(data.ASSISTANT + data.THINK + "\n")

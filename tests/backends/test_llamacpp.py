@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from backends.base import Cancel, End, EngineError, ModelFileError, PromptTooLong, Sampling, Special, Text, Token
-from backends.llamacpp import LlamaCppBackend
+from backends.llamacpp import PREFILTER, LlamaCppBackend
 
 GREEDY = Sampling(temperature=0, max_tokens=48)
 PROMPT = [
@@ -112,6 +112,14 @@ def test_top_p_cuts_the_tail(student: LlamaCppBackend) -> None:
     assert [t.id for t in run(student, ids, Sampling(temperature=1.5, top_p=0.01, max_tokens=30))[0]] == [
         t.id for t in run(student, ids, Sampling(temperature=0, max_tokens=30))[0]
     ]
+
+
+def test_the_prefilter_cuts_off_next_to_nothing(student: LlamaCppBackend) -> None:
+    ids = student.encode(PROMPT)
+    tokens, _ = run(student, ids, Sampling(temperature=0))
+    scores = student.logits([*ids, *(t.id for t in tokens)]).astype(np.float64) / 0.6
+    mass = np.sort(np.exp(scores - np.logaddexp.reduce(scores, axis=-1, keepdims=True)), axis=-1)
+    assert mass[:, :-PREFILTER].sum(axis=-1).max() < 1e-4
 
 
 def test_max_tokens_and_context_end_a_stream(student_gguf: Path) -> None:

@@ -242,6 +242,8 @@ BAD_CONFIGS = [
     (dict(rope_scaling=dict(rope_type="dynamic", factor=2.0)), "RoPE scaling 'dynamic'"),
     (dict(rope_scaling=dict(rope_type="yarn", factor=2.0)), "original_max_position_embeddings"),
     (dict(rope_theta=float("nan")), "rope_theta is nan"),
+    (dict(rope_theta=0), "rope_theta is 0"),
+    (dict(rms_norm_eps=-1e-6), "rms_norm_eps is -1e-06"),
 ]
 
 

@@ -1,0 +1,60 @@
+"""What a model name means, and when a checkpoint folder is converted again."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from backends.base import ModelFileError
+from localr1 import paths
+from localr1.models import ModelSpec, converted, open_model, resolve
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(paths.assets() / "r1-tiny", tmp_path / "copy"))
+
+
+def test_names(folder: Path, student_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundled = ModelSpec("r1-tiny", "folder", paths.assets() / "r1-tiny")
+    assert resolve(None) == resolve("r1-tiny") == bundled
+    assert resolve(str(folder)) == ModelSpec("copy", "folder", folder)
+    assert resolve(str(student_gguf)) == ModelSpec(student_gguf.stem, "gguf", student_gguf)
+    monkeypatch.chdir(folder)
+    assert resolve(".").name == "copy"
+
+
+def test_a_gguf_is_known_by_its_content(student_gguf: Path, folder: Path, tmp_path: Path) -> None:
+    renamed = tmp_path / "model.bin"
+    renamed.write_bytes(student_gguf.read_bytes())
+    assert resolve(str(renamed)).kind == "gguf"
+    with pytest.raises(ModelFileError, match="name the checkpoint folder"):
+        resolve(str(folder / "model.safetensors"))
+    with pytest.raises(ModelFileError, match="no GGUF file"):
+        resolve(str(folder / "config.json"))
+    with pytest.raises(ModelFileError, match="no model called 'r9'"):
+        resolve("r9")
+
+
+def test_a_folder_is_converted_once_and_again_when_it_changes(folder: Path, own_folders: Path) -> None:
+    said: list[str] = []
+    spec = resolve(str(folder))
+    first = converted(spec, said.append)
+    assert first.is_file() and "converting copy to Q8_0" in said[0]
+    said.clear()
+    assert converted(spec, said.append) == first and said == []
+    os.utime(folder / "model.safetensors", ns=(1, 1))
+    second = converted(spec, said.append)
+    assert second != first and said
+    assert not first.exists()
+    with open_model(spec) as backend:
+        assert backend.info.format == "Q8_0"
+
+
+def test_a_failed_conversion_leaves_nothing(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"\0" * 50)
+    spec = resolve(str(folder))
+    with pytest.raises(ModelFileError):
+        converted(spec, lambda line: None)
+    assert [p for p in (paths.cache() / "converted").iterdir() if p.name.endswith(".part")] == []
