@@ -66,7 +66,7 @@ class Sampling:
     """How the next token is drawn: logits / temperature -> top-p -> min-p; temperature 0 is argmax.
 
     The defaults are DeepSeek's advice for R1. `top_k` 0 means no limit; `max_tokens` None means up to the context;
-    `seed` None means a fresh one each time.
+    `seed` None means a fresh one each time. Raises ValueError for numbers that are none or out of range.
     """
 
     temperature: float = 0.6
@@ -75,6 +75,18 @@ class Sampling:
     min_p: float = 0.0
     max_tokens: int | None = None
     seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature is {self.temperature}, a number of 0 or more is needed")
+        for name, share in (("top_p", self.top_p), ("min_p", self.min_p)):
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name} is {share}, a number from 0 to 1 is needed")
+
+    @property
+    def greedy(self) -> bool:
+        """Argmax: at temperature 0, and so near to it that dividing by it would leave float32's range."""
+        return self.temperature < 1e-5
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,10 +129,13 @@ class LlamaCppBackend:
         except BaseException:
             self.close()
             raise
-        self._added_pattern = re.compile("|".join(re.escape(t) for t in sorted(self._added, key=len, reverse=True)) or "(?!)")
-        self._added_ids = frozenset(self._added.values())
+        # A token of one character cannot be spelled otherwise; it is left to people's text.
+        guarded = {text: i for text, i in self._added.items() if len(text) > 1}
+        self._added_pattern = re.compile("|".join(re.escape(t) for t in sorted(guarded, key=len, reverse=True)) or "(?!)")
+        self._added_ids = frozenset(guarded.values())
         self._cached: list[int] = []  # tokens whose keys and values the cache holds
         self._strlen = _abort_callback()
+        self._cancel = Cancel()  # the one the engine looks at; kept, because it holds the memory
 
     # ------------------------------------------------------------------------------------------ loading
 
@@ -225,6 +228,7 @@ class LlamaCppBackend:
     # --------------------------------------------------------------------------------------- text <-> ids
 
     def encode(self, segments: Sequence[Segment]) -> list[int]:
+        self._check_open()
         ids: list[int] = []
         for segment in segments:
             if isinstance(segment, Special):
@@ -257,6 +261,7 @@ class LlamaCppBackend:
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
+        self._check([*ids])
         return b"".join(map(self._piece, ids)).decode("utf-8", "replace")
 
     def _piece(self, token: int) -> bytes:
@@ -270,6 +275,9 @@ class LlamaCppBackend:
     # ---------------------------------------------------------------------------------------- continuing
 
     def stream(self, ids: Sequence[int], sampling: Sampling, cancel: Cancel) -> Iterator[Token | End]:
+        self._check(ids)
+        if not ids:
+            raise EngineError("there is nothing to continue: the token list is empty; check the model's chat template")
         prompt, began = len(ids), perf_counter()
         room = self.info.context_length - prompt
         if room < 1:
@@ -294,12 +302,14 @@ class LlamaCppBackend:
                     break
                 new += 1
                 yield Token(token, utf8.decode(self._piece(token)), self._log_probability(token))
+                self._check_open()
                 computed = cancel.is_set() or new >= limit or self._compute([token], cancel)
         finally:
             self._c.llama_sampler_free(sampler)
         yield End(reason, prompt, reused, new, prefilled - began, perf_counter() - prefilled)
 
     def prefill(self, ids: Sequence[int], cancel: Cancel) -> int:
+        self._check(ids)
         ids = ids[: self.info.context_length]
         self._compute(ids[self._keep_prefix(ids) :], cancel)
         return len(self._cached)
@@ -307,8 +317,10 @@ class LlamaCppBackend:
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         import numpy as np
 
+        self._check(ids)
         if len(ids) > self.info.context_length:
             raise PromptTooLong(len(ids), self.info.context_length)
+        self._watch(Cancel())
         out = np.empty((len(ids), self._n_vocab), np.float32)
         self._keep_prefix([])
         for start in range(0, len(ids), 512):
@@ -337,7 +349,7 @@ class LlamaCppBackend:
 
     def _compute(self, ids: Sequence[int], cancel: Cancel) -> bool:
         """Put `ids` behind the cached tokens, logits for the last one; False when cancelled on the way."""
-        self._c.llama_set_abort_callback(self._ctx, self._strlen, ctypes.c_void_p(cancel.address))
+        self._watch(cancel)
         for start in range(0, len(ids), BATCH_TOKENS):
             part = ids[start : start + BATCH_TOKENS]
             tokens = (self._c.llama_token * len(part))(*part)
@@ -350,6 +362,22 @@ class LlamaCppBackend:
             self._cached += part
         return True
 
+    def _watch(self, cancel: Cancel) -> None:
+        """Have the engine stop when `cancel` is set."""
+        self._cancel = cancel
+        self._c.llama_set_abort_callback(self._ctx, self._strlen, ctypes.c_void_p(cancel.address))
+
+    def _check_open(self) -> None:
+        if not self._ctx:
+            raise EngineError("the model is closed; open it again")
+
+    def _check(self, ids: Sequence[int]) -> None:
+        self._check_open()
+        if ids and not (min(ids) >= 0 and max(ids) < self._n_vocab):
+            raise EngineError(
+                f"a token id is out of range: {min(ids)} to {max(ids)} were given, the vocabulary has 0 to {self._n_vocab - 1}"
+            )
+
     def _checked(self, result: int) -> None:
         if result != 0:
             self._c.llama_memory_clear(self._memory, True)
@@ -359,10 +387,13 @@ class LlamaCppBackend:
     def _sampler(self, sampling: Sampling) -> Any:
         c = self._c
         chain = c.llama_sampler_chain_init(c.llama_sampler_chain_default_params())
-        if sampling.temperature <= 0:
+        if sampling.greedy:
             c.llama_sampler_chain_add(chain, c.llama_sampler_init_greedy())
             return chain
-        c.llama_sampler_chain_add(chain, c.llama_sampler_init_top_k(sampling.top_k or PREFILTER))
+        # Sorting a small vocabulary costs nothing, and where nothing or little is to be cut off the tail matters.
+        prefilter = PREFILTER if self._n_vocab > 4096 and sampling.top_p < 1 and sampling.temperature <= 1 else 0
+        if top_k := sampling.top_k or prefilter:
+            c.llama_sampler_chain_add(chain, c.llama_sampler_init_top_k(top_k))
         c.llama_sampler_chain_add(chain, c.llama_sampler_init_temp(sampling.temperature))
         c.llama_sampler_chain_add(chain, c.llama_sampler_init_top_p(sampling.top_p, 1))
         if sampling.min_p > 0:

@@ -34,7 +34,7 @@ def ask(model: Loaded, prompt: str, sampling: Sampling, think_budget: int | None
 
 
 def _print_text(session: ChatSession, prompt: str) -> TurnEnd:
-    thought, answer = _Writer(sys.stderr, "2"), _Writer(sys.stdout)
+    thought, answer = _Writer(sys.stderr, "2", needed=False), _Writer(sys.stdout)
     for event in session.send(prompt):
         match event:
             case ThoughtDelta(text):
@@ -48,17 +48,22 @@ def _print_text(session: ChatSession, prompt: str) -> TurnEnd:
                     if writer.open:
                         writer.end()
                 if note := _why_it_ended(event):
-                    print(f"[{note}]", file=sys.stderr)
+                    thought.line(f"[{note}]")
                 return event
     raise AssertionError("a turn ended without a TurnEnd")
 
 
 class _Writer:
-    """Writes model text to a stream as it comes, white space at the end held back so that parts meet cleanly."""
+    """Writes model text to a stream as it comes, white space at the end held back so that parts meet cleanly.
 
-    def __init__(self, stream: TextIO, style: str = "") -> None:
+    `needed`: an error in writing ends the turn; otherwise it only ends the writing.
+    """
+
+    def __init__(self, stream: TextIO, style: str = "", needed: bool = True) -> None:
         self.stream = stream
+        self.needed = needed
         self.open = False
+        self._lost = False
         self._styled = bool(style) and stream.isatty() and "NO_COLOR" not in os.environ
         self._style = style
         self._held = ""
@@ -68,16 +73,27 @@ class _Writer:
         shown = text.rstrip()
         self._held = text[len(shown) :]
         if shown:
-            if self._styled and not self.open:
-                self.stream.write(f"\x1b[{self._style}m")
+            start = f"\x1b[{self._style}m" if self._styled and not self.open else ""
             self.open = True
-            self.stream.write(printable(shown))
-            self.stream.flush()
+            self._put(start + printable(shown))
 
     def end(self, blank_line: bool = False) -> None:
         self.open, self._held = False, ""
-        self.stream.write(("\x1b[0m" if self._styled else "") + ("\n\n" if blank_line else "\n"))
-        self.stream.flush()
+        self._put(("\x1b[0m" if self._styled else "") + ("\n\n" if blank_line else "\n"))
+
+    def line(self, text: str) -> None:
+        self._put(text + "\n")
+
+    def _put(self, text: str) -> None:
+        if self._lost:
+            return
+        try:
+            self.stream.write(text)
+            self.stream.flush()
+        except OSError:
+            if self.needed:
+                raise
+            self._lost = True
 
 
 def _why_it_ended(turn: TurnEnd) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from backends.base import Backend, Cancel, End, Sampling, Special, Text, Token
+from backends.base import Backend, Cancel, End, PromptTooLong, Sampling, Special, Text, Token
 from localr1.prompt import END_THINK, Message, render
 from localr1.reasoning import Part, Piece, ReasoningSplitter
 
@@ -62,12 +62,14 @@ class ChatSession:
         self.history: list[Message] = []
         self.context_tokens = 0  # what the last turn filled of the context
         self._turn: _Turn | None = None
+        self.cancelled = False
 
     def send(self, text: str) -> Iterator[Event]:
         """Ask `text`; the events of the reply, a TurnEnd last. What has come before a cancel stays in the history.
 
         Raises PromptError, EngineError or PromptTooLong before the first event, with the history as it was.
         """
+        self.cancelled = False
         question = Message("user", text)
         prompt = render([*self.history, question], self.backend.chat_format)
         self._turn = _Turn(self, self.backend.encode(prompt.segments), prompt.opens_thought)
@@ -81,9 +83,10 @@ class ChatSession:
             yield event
 
     def cancel(self) -> None:
-        """End the turn that is being written, within a token."""
+        """End the turn that is being prepared or written, within a token."""
+        self.cancelled = True
         if self._turn is not None:
-            self._turn.cancel()
+            self._turn.stop()
 
     def reset(self) -> None:
         """Forget the conversation."""
@@ -99,26 +102,34 @@ class _Turn:
         self.ids = ids
         self.text: dict[Part, str] = {"thought": "", "answer": ""}
         self.tokens: dict[Part, int] = {"thought": 0, "answer": 0}
-        self.cancelled = False
+        self._budget_used = 0  # tokens of the thought itself: an opening tag is not counted
         self._splitter = ReasoningSplitter(opens_thought)
         self._stop = Cancel()
         self._forced: ThoughtEnd | None = None
 
-    def cancel(self) -> None:
-        self.cancelled = True
+    def stop(self) -> None:
+        """End the stream that is running, for whatever reason."""
         self._stop.set()
 
     def run(self) -> Iterator[Event]:
-        ends = []
+        ends: list[End] = []
         while True:
             if self._budget_spent():
                 yield from self._close_thought("budget")
-            for item in self.session.backend.stream(list(self.ids), self._sampling(), self._stop):
-                if isinstance(item, End):
-                    ends.append(item)
-                else:
-                    yield from self._token(item)
-            if self.cancelled or not self._budget_spent():
+            if self.session.cancelled:  # while the turn was being prepared, or between two streams
+                self.stop()
+            try:
+                for item in self.session.backend.stream(list(self.ids), self._sampling(), self._stop):
+                    if isinstance(item, End):
+                        ends.append(item)
+                    else:
+                        yield from self._token(item)
+            except PromptTooLong:
+                if not ends:
+                    raise
+                ends.append(replace(ends[-1], reason="context", new_tokens=0, prefill_s=0.0, decode_s=0.0))
+                break
+            if self.session.cancelled or not self._budget_spent():
                 break
         yield from self._events(self._splitter.flush(), None)
         message = Message("assistant", self.text["answer"], self.text["thought"])
@@ -132,13 +143,14 @@ class _Turn:
     def _token(self, token: Token) -> Iterator[Event]:
         self.ids.append(token.id)
         part: Part = "thought" if self._splitter.in_thought else "answer"
+        self._budget_used += part == "thought"
         pieces = self._splitter.feed(token.text)
         if part == "answer" and self._splitter.in_thought:  # the token that opened the thought
             part = "thought"
         self.tokens[part] += 1
         yield from self._events(pieces or [Piece(part, "")], token)
         if self._budget_spent():
-            self._stop.set()
+            self.stop()
 
     def _events(self, pieces: Iterable[Piece], token: Token | None) -> Iterator[Event]:
         for piece in pieces:
@@ -148,7 +160,7 @@ class _Turn:
 
     def _budget_spent(self) -> bool:
         budget = self.session.think_budget
-        return budget is not None and self._splitter.in_thought and self.tokens["thought"] >= budget
+        return budget is not None and self._splitter.in_thought and self._budget_used >= budget
 
     def _close_thought(self, why: ThoughtEnd) -> Iterator[Event]:
         """Close the thought by its special token and go on from there."""

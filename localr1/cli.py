@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import stat
 import sys
 from collections.abc import Callable, Sequence
@@ -81,6 +82,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
+    _open_closed_streams()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _terminate)
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version")):
         arguments.insert(0, "chat")
@@ -100,6 +104,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+def _open_closed_streams() -> None:
+    """A stream that was closed for us (`>&-`) swallows what is written to it."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123
+
+
+def _terminate(number: int, frame: object) -> None:
+    """Leave the way an error does, so that half-written files are removed and the terminal is restored."""
+    raise SystemExit(128 + number)
+
+
 class UsageProblem(Exception):
     """Something asked for that cannot be done here; the message says what to do instead."""
 
@@ -113,7 +128,7 @@ def _is_expected(error: Exception) -> bool:
 
 
 def run_chat(args: argparse.Namespace) -> int:
-    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):  # Textual draws on stderr
+    if not all(stream and stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):  # Textual draws on stderr
         raise UsageProblem('the chat needs a terminal; without one, use: localr1 ask "your question"')
     _check_backend(args)
     from localr1.models import open_model, resolve
@@ -161,6 +176,8 @@ def _check_backend(args: argparse.Namespace) -> None:
 def _prompt(argument: str | None) -> str:
     """The PROMPT argument with what standard input adds to it."""
     parts = [] if argument in (None, "-") else [argument]
+    if argument == "-" and sys.stdin is None:
+        raise UsageProblem("standard input is closed; give the prompt as an argument, or pipe it in")
     if argument == "-" or _stdin_is_pipe_or_file():
         try:
             parts.append(sys.stdin.buffer.read().decode("utf-8"))

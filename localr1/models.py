@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from backends.base import Backend, ModelFileError
-from localr1 import paths
+from localr1 import __version__, paths
 
 BUNDLED = "r1-tiny"
 CONVERTED_FORMAT = "Q8_0"  # what a checkpoint folder is converted to before its first chat
@@ -32,8 +32,14 @@ def resolve(name: str | None) -> ModelSpec:
         if not folder.is_dir():
             raise ModelFileError(f"the bundled model is missing ({folder}); reinstall localr1, or name a model with -m")
         return ModelSpec(BUNDLED, "folder", folder)
-    path = Path(name).expanduser()
-    if path.is_dir():
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError:  # ~nobody
+        path = Path(name)
+    if name and path.is_dir():
+        files = sorted(path.glob("*.gguf"))
+        if files and not (path / "config.json").exists():
+            raise ModelFileError(f"{path} is a folder of GGUF files; name one of them, for example {files[0]}")
         return ModelSpec(path.resolve().name, "folder", path)
     if path.is_file():
         with path.open("rb") as file:
@@ -53,8 +59,14 @@ def open_model(spec: ModelSpec, context: int | None = None, say: Callable[[str],
     """
     from backends.llamacpp import LlamaCppBackend
 
-    path = spec.path if spec.kind == "gguf" else converted(spec, say)
-    return LlamaCppBackend(path, context)
+    if spec.kind == "gguf":
+        return LlamaCppBackend(spec.path, context)
+    path = converted(spec, say)
+    try:
+        return LlamaCppBackend(path, context)
+    except ModelFileError:  # our own file, damaged since: make it again
+        path.unlink(missing_ok=True)
+        return LlamaCppBackend(converted(spec, say), context)
 
 
 def converted(spec: ModelSpec, say: Callable[[str], None]) -> Path:
@@ -69,7 +81,12 @@ def converted(spec: ModelSpec, say: Callable[[str], None]) -> Path:
             say(f"converting {spec.name} to {CONVERTED_FORMAT}: {100 * progress.done_bytes // max(1, progress.total_bytes)}%")
 
         say(f"converting {spec.name} to {CONVERTED_FORMAT} (first run only)")
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ModelFileError(
+                f"the cache folder {folder} cannot be made ({error.strerror}); set XDG_CACHE_HOME to another place"
+            ) from error
         convert(spec.path, target, CONVERTED_FORMAT, on_progress=report, force=True)  # another first run may have been faster
         for outdated in folder.glob(f"{glob.escape(stem)}-*-{CONVERTED_FORMAT}.gguf"):
             if outdated != target:
@@ -78,8 +95,8 @@ def converted(spec: ModelSpec, say: Callable[[str], None]) -> Path:
 
 
 def _state(folder: Path) -> str:
-    """Differs when a file of the folder does (name, size or time)."""
-    return repr(sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in folder.iterdir() if p.is_file()))
+    """Differs when a file of the folder does (name, size or time), or the converter."""
+    return __version__ + repr(sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in folder.iterdir() if p.is_file()))
 
 
 def _digest(text: str) -> str:

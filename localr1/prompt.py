@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 from backends.base import ChatFormat, Segment, Special, Text
@@ -50,9 +51,9 @@ class Prompt:
 def render(messages: Sequence[Message], chat: ChatFormat) -> Prompt:
     """Render `messages` and the opening of the model's reply.
 
-    Control tokens come only from the template. So that nothing in a message can become one, the first characters
-    of all added tokens are swapped for characters that occur nowhere else before rendering, and back afterwards:
-    whatever then still spells an added token was written by the template. Raises PromptError.
+    Control tokens come only from the template. So that nothing in a message can become one, or a part of one, the
+    characters that added tokens are spelled with are swapped for characters that occur nowhere else before rendering,
+    and back afterwards: whatever then still spells an added token was written by the template. Raises PromptError.
     """
     contents = [m.content for m in messages]
     swap = _swap(chat.added_tokens, contents)
@@ -74,10 +75,11 @@ def render(messages: Sequence[Message], chat: ChatFormat) -> Prompt:
 
 
 def _swap(added: frozenset[str], contents: Sequence[str]) -> dict[int, int]:
-    """First character of each added token -> a private-use character that no message contains."""
+    """Each character of the added tokens, but white space, -> a private-use character that no message contains."""
     used = set("".join(contents))
-    free = (c for c in range(0xE000, 0xF8FF) if chr(c) not in used)
-    return {ord(first): next(free) for first in sorted({t[0] for t in added if t})}
+    free = (c for c in chain(range(0xE000, 0xF900), range(0xF0000, 0xFFFFE)) if chr(c) not in used)
+    spelled_with = sorted({c for token in added for c in token if not c.isspace()})
+    return {ord(c): private for c, private in zip(spelled_with, free, strict=False)}
 
 
 @lru_cache(maxsize=4)
@@ -87,16 +89,16 @@ def _added_pattern(added: frozenset[str]) -> re.Pattern[str]:
 
 
 def _render(messages: Sequence[Message], contents: Sequence[str], chat: ChatFormat) -> str:
-    from jinja2 import TemplateError
-
     turns = [{"role": m.role, "content": c} for m, c in zip(messages, contents, strict=True)]
     try:
         # enable_thinking: some published templates close the thought unless it is passed.
         return _template(chat.template).render(
             messages=turns, add_generation_prompt=True, bos_token=chat.bos_token, eos_token=chat.eos_token, enable_thinking=True
         )
-    except (TemplateError, TypeError, ValueError) as error:
-        raise PromptError(f"the model's chat template failed: {error}") from error
+    except PromptError:
+        raise
+    except Exception as error:  # the template is a program that came with the model: it can fail in any way
+        raise PromptError(f"the model's chat template failed: {error or type(error).__name__}") from error
 
 
 @lru_cache(maxsize=4)

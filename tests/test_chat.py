@@ -1,8 +1,10 @@
 """A turn: its events, its history, its budget; the backend is a script."""
 
+from collections.abc import Sequence
+
 import pytest
 
-from backends.base import PromptTooLong, Sampling
+from backends.base import PromptTooLong, Sampling, Segment
 from localr1.chat import AnswerDelta, ChatSession, Event, ThoughtDelta, TurnEnd
 from localr1.prompt import Message
 from scripted import ScriptedBackend
@@ -124,3 +126,46 @@ def test_too_long_a_prompt_leaves_the_history_alone() -> None:
     with pytest.raises(PromptTooLong, match="the context holds 20"):
         next(session.send("far too long for twenty tokens"))
     assert session.history == []
+
+
+def test_the_budget_counts_the_thought_not_its_opening_tag() -> None:
+    """A start tag, then three tokens, with a budget of two: the close comes after the second."""
+    template = "{{ bos_token }}<｜User｜>{{ messages[-1].content }}<｜Assistant｜>"
+    backend = ScriptedBackend(["<think>", "50", "51", "52", "53"], ["answer"], template=template)
+    thought, answer, end, _ = run(ChatSession(backend, think_budget=2), "x")
+    assert (thought, answer, end.thought_end) == ("5051", "answer", "budget")
+
+
+def test_a_context_that_fills_up_at_the_budget_ends_the_turn() -> None:
+    prompt = (
+        len("<｜User｜>x<｜Assistant｜><think>\n".replace("<｜User｜>", "U").replace("<｜Assistant｜>", "A").replace("<think>", "T")) + 1
+    )
+    backend = ScriptedBackend(["a", "b", "c"], context=prompt + 2)
+    session = ChatSession(backend, think_budget=2)
+    thought, answer, end, _ = run(session, "x")
+    assert (thought, answer, end.end.reason) == ("ab", "", "context")
+    assert session.history[-1] is end.message
+
+
+def test_cancel_while_the_prompt_is_prepared_is_not_lost() -> None:
+    backend = ScriptedBackend(REPLY)
+    session = ChatSession(backend)
+    encode = backend.encode
+    backend.encode = lambda segments: (session.cancel(), encode(segments))[1]  # type: ignore[method-assign, assignment, return-value]
+    (end,) = session.send("x")
+    assert isinstance(end, TurnEnd) and end.end.reason == "cancelled"
+
+
+def test_cancel_between_two_streams_is_not_lost() -> None:
+    backend = ScriptedBackend(["a", "b", "c"], ["answer"])
+    session = ChatSession(backend, think_budget=2)
+    encode = backend.encode
+
+    def encoding(segments: Sequence[Segment]) -> list[int]:
+        if len(backend.seen) == 1:
+            session.cancel()
+        return encode(segments)
+
+    backend.encode = encoding  # type: ignore[method-assign]
+    _, answer, end, _ = run(session, "x")
+    assert (answer, end.end.reason) == ("", "cancelled")

@@ -189,6 +189,36 @@ def test_a_reader_that_leaves_is_no_crash() -> None:
     assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr
 
 
+def shell(command: str) -> subprocess.CompletedProcess[str]:
+    """Run a shell line in which `localr1` is the program."""
+    environment = os.environ | {"PYTHONPATH": str(Path(localr1.__file__).parents[1])}
+    program = f'localr1() {{ "{sys.executable}" -m localr1.cli "$@"; }}; '
+    return subprocess.run(
+        ["sh", "-c", program + command], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, env=environment
+    )
+
+
+def test_closed_streams_are_no_crash() -> None:
+    closed = shell("localr1 ask - <&-")
+    assert closed.returncode == 1 and "standard input" in closed.stderr and "Traceback" not in closed.stderr
+    assert "Traceback" not in shell("localr1 ask --max-tokens 3 hi >&-").stderr
+    for lost in ("2>&-", "2>/dev/full"):
+        done = shell(f"localr1 ask --temperature 0 'What is 907 + 195?' {lost}")
+        assert (done.returncode, "1102" in done.stdout) == (0, True)
+
+
+def test_being_terminated_leaves_no_half_written_file(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys, quantize.convert as c; from localr1.cli import main; real = c.convert\n"
+        "def dying(*a, on_progress=None, **k): return real(*a, on_progress=lambda p: os.kill(os.getpid(), signal.SIGTERM), **k)\n"
+        f"c.convert = dying; sys.exit(main(['quantize', {str(paths.assets() / 'r1-tiny')!r}, {str(tmp_path / 'm.gguf')!r}, '--to', 'F16']))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(localr1.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, env=environment)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_real_chat_answers_in_a_real_terminal() -> None:
     """Start, type, read the answer, quit: in a pseudo-terminal, with the terminal restored and exit code 0."""
     pid, terminal = pty.fork()

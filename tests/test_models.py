@@ -33,8 +33,11 @@ def test_a_gguf_is_known_by_its_content(student_gguf: Path, folder: Path, tmp_pa
         resolve(str(folder / "model.safetensors"))
     with pytest.raises(ModelFileError, match="no GGUF file"):
         resolve(str(folder / "config.json"))
-    with pytest.raises(ModelFileError, match="no model called 'r9'"):
-        resolve("r9")
+    for name in ("r9", "", "~nobody-of-that-name/x"):
+        with pytest.raises(ModelFileError, match=f"no model called '{name}'"):
+            resolve(name)
+    with pytest.raises(ModelFileError, match=r"folder of GGUF files; name one of them.*r1-tiny-Q8_0\.gguf"):
+        resolve(str(student_gguf.parent))
 
 
 def test_a_folder_is_converted_once_and_again_when_it_changes(folder: Path, own_folders: Path) -> None:
@@ -58,3 +61,20 @@ def test_a_failed_conversion_leaves_nothing(folder: Path) -> None:
     with pytest.raises(ModelFileError):
         converted(spec, lambda line: None)
     assert [p for p in (paths.cache() / "converted").iterdir() if p.name.endswith(".part")] == []
+
+
+def test_a_damaged_conversion_is_made_again(folder: Path) -> None:
+    spec = resolve(str(folder))
+    made = converted(spec, lambda line: None)
+    os.truncate(made, 100_000)
+    said: list[str] = []
+    with open_model(spec, say=said.append) as backend:
+        assert backend.info.format == "Q8_0"
+    assert said
+
+
+def test_an_unusable_cache_folder_is_one_clear_error(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(ModelFileError, match=r"cache folder .* cannot be made .*set XDG_CACHE_HOME"):
+        converted(resolve(str(folder)), lambda line: None)

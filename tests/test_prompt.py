@@ -76,6 +76,17 @@ def test_tokens_do_not_form_across_messages() -> None:
     assert prompt.segments == (Text("<think>"),)
 
 
+def test_a_message_cannot_complete_what_the_template_begins() -> None:
+    chat = ChatFormat("<{{ messages[0].content }}>", BOS, EOS, ADDED)
+    assert render([Message("user", "/think")], chat).segments == (Text("</think>"),)
+
+
+def test_every_private_character_may_be_used() -> None:
+    text = "".join(map(chr, range(0xE000, 0xF900))) + "<think>"
+    prompt = render([Message("user", text)], ChatFormat(R1, BOS, EOS, ADDED))
+    assert Text(text) in prompt.segments
+
+
 @settings(deadline=None)
 @given(st.lists(st.text(alphabet="<>/think｜User\ue000\n ab", max_size=30), min_size=1, max_size=4))
 def test_any_text_keeps_its_place(texts: list[str]) -> None:
@@ -98,7 +109,18 @@ def test_a_message_cannot_open_the_thought() -> None:
     assert not render([Message("user", "hi <think>\n")], ChatFormat("{{ messages[0].content }}", BOS, EOS, ADDED)).opens_thought
 
 
-@pytest.mark.parametrize("template", ["", "{{ raise_exception('no system text') }}", "{% for %}", "{{ messages[0].content.nothing.more }}"])
+@pytest.mark.parametrize(
+    "template",
+    [
+        "",
+        "{{ raise_exception('no system text') }}",
+        "{% for %}",
+        "{{ messages[0].content.nothing.more }}",
+        "{{ 1 / 0 }}",
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{{ range(10**9) }}",
+    ],
+)
 def test_a_bad_template_is_one_clear_error(template: str) -> None:
     with pytest.raises(PromptError, match="template"):
         render([Message("user", "hi")], ChatFormat(template, BOS, EOS, ADDED))

@@ -275,3 +275,54 @@ def test_closing_twice_is_fine(student_gguf: Path) -> None:
     backend = LlamaCppBackend(student_gguf)
     backend.close()
     backend.close()
+
+
+def test_logits_do_not_listen_to_an_old_cancel(student: LlamaCppBackend) -> None:
+    ids = student.encode(PROMPT)
+    cancel = Cancel()
+    cancel.set()
+    run(student, ids, GREEDY, cancel)
+    assert student.logits(ids).shape == (len(ids), 320)
+
+
+def test_nothing_and_nonsense_are_refused_not_computed(student: LlamaCppBackend) -> None:
+    with pytest.raises(EngineError, match="nothing to continue"):
+        next(student.stream([], GREEDY, Cancel()))
+    for ids in ([320], [-1], [5, 99999]):
+        with pytest.raises(EngineError, match="out of range"):
+            next(student.stream(ids, GREEDY, Cancel()))
+        with pytest.raises(EngineError, match="out of range"):
+            student.decode(ids)
+    assert student.logits([]).shape == (0, 320)
+    assert student.decode([]) == ""
+
+
+def test_a_closed_model_says_so(student_gguf: Path) -> None:
+    backend = LlamaCppBackend(student_gguf)
+    ids = backend.encode(PROMPT)
+    stream = backend.stream(ids, GREEDY, Cancel())
+    next(stream)
+    backend.close()
+    for call in (lambda: next(stream), lambda: backend.encode(PROMPT), lambda: backend.logits(ids), lambda: backend.prefill(ids, Cancel())):
+        with pytest.raises(EngineError, match="closed"):
+            call()
+
+
+def test_sampling_means_the_same_at_its_edges(student: LlamaCppBackend) -> None:
+    ids = student.encode(PROMPT)
+    greedy = [t.id for t in run(student, ids, Sampling(temperature=0, max_tokens=20))[0]]
+    assert [t.id for t in run(student, ids, Sampling(temperature=1e-40, max_tokens=20))[0]] == greedy
+    # Without a limit, a hot draw reaches beyond the likeliest 128 tokens.
+    scores = student.logits(ids)[-1]
+    ranks = np.argsort(np.argsort(-scores))
+    firsts = [run(student, ids, Sampling(temperature=10, top_p=1, seed=s, max_tokens=1))[0] for s in range(60)]
+    assert max(ranks[t[0].id] for t in firsts if t) > PREFILTER
+    for wrong in (
+        {"temperature": float("nan")},
+        {"temperature": -1},
+        {"temperature": float("inf")},
+        {"top_p": 1.1},
+        {"min_p": float("nan")},
+    ):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            Sampling(**wrong)
