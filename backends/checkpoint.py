@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import mmap
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeGuard
@@ -60,7 +61,11 @@ class Checkpoint:
     def open(cls, folder: Path | str) -> Self:
         """Read config.json and every header. Raises ModelFileError: one line naming the file, what is wrong, the remedy."""
         folder = Path(folder)
-        if not folder.is_dir():
+        try:
+            found = folder.is_dir()
+        except OSError:  # no permission, a name that is too long
+            found = False
+        if not found:
             raise ModelFileError(f"{folder}: not a folder; give the folder that holds {CONFIG} and {WEIGHTS}")
         config = read_json(folder / CONFIG)
         if (folder / WEIGHTS).is_file():
@@ -135,14 +140,25 @@ class Checkpoint:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file of a model folder. Raises ModelFileError if it is missing, too large or no JSON object."""
     try:
-        size = path.stat().st_size
-        if size > JSON_LIMIT_BYTES:
-            raise ModelFileError(f"{path}: {size:,} bytes, more than any {path.name} needs; {AGAIN}")
-        return _json_object(path.read_bytes(), path, path.name)
+        return _json_object(read_small(path), path, path.name)
     except FileNotFoundError:
         raise ModelFileError(f"{path}: missing; a model folder needs it, download the model's small files too") from None
+
+
+def read_small(path: Path) -> bytes:
+    """A small file of a model folder, whole. Raises FileNotFoundError; ModelFileError if it is too large, a device or unreadable."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe waits for ever, /dev/zero never ends
+            raise ModelFileError(f"{path}: is no regular file; {AGAIN}")
+        with path.open("rb") as f:
+            raw = f.read(JSON_LIMIT_BYTES + 1)
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be read ({error.strerror})") from None
+    if len(raw) > JSON_LIMIT_BYTES:
+        raise ModelFileError(f"{path}: over {JSON_LIMIT_BYTES:,} bytes, more than any {path.name} needs; {AGAIN}")
+    return raw
 
 
 def read_header(path: Path) -> dict[str, Entry]:
@@ -171,20 +187,20 @@ def read_header(path: Path) -> dict[str, Entry]:
 
 def _entry(path: Path, name: str, value: Any, data: int) -> Entry:
     """One tensor of a header; `data` is where the tensors' bytes begin in the file."""
-    where = f"{path}: tensor {name!r}"
+    where = f"{path}: tensor {short(name, 120)}"
     if not isinstance(value, dict):
-        raise ModelFileError(f"{where} is described by {_short(value)} instead of an object; {AGAIN}")
+        raise ModelFileError(f"{where} is described by {short(value)} instead of an object; {AGAIN}")
     dtype, shape, offsets = value.get("dtype"), value.get("shape"), value.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
-        raise ModelFileError(f"{where} has the unknown dtype {_short(dtype)}; known are {', '.join(DTYPE_BYTES)}")
+        raise ModelFileError(f"{where} has the unknown dtype {short(dtype)}; known are {', '.join(DTYPE_BYTES)}")
     if not _whole_numbers(shape) or 0 in shape or len(shape) > 8:
-        raise ModelFileError(f"{where} has the shape {_short(shape)}; up to 8 whole numbers above 0 are possible")
+        raise ModelFileError(f"{where} has the shape {short(shape)}; up to 8 whole numbers above 0 are possible")
     if not _whole_numbers(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise ModelFileError(f"{where} has the offsets {_short(offsets)}; a begin and an end are needed; {AGAIN}")
+        raise ModelFileError(f"{where} has the offsets {short(offsets)}; a begin and an end are needed; {AGAIN}")
     begin, end = offsets
     wanted = math.prod(shape) * DTYPE_BYTES[dtype]
     if end - begin != wanted:
-        raise ModelFileError(f"{where} takes {end - begin:,} bytes, but {dtype} {_short(shape)} needs {_short(wanted)}; {AGAIN}")
+        raise ModelFileError(f"{where} takes {end - begin:,} bytes, but {dtype} {short(shape)} needs {short(wanted)}; {AGAIN}")
     return Entry(path.name, dtype, tuple(shape), data + begin, data + end)
 
 
@@ -194,8 +210,8 @@ def _check_layout(path: Path, entries: dict[str, Entry], data: int, size: int) -
     for name, entry in sorted(entries.items(), key=lambda item: item[1].begin):
         if entry.begin != at:
             what = "overlaps" if entry.begin < at else "leaves a hole after"
-            raise ModelFileError(f"{path}: tensor {name!r} at byte {entry.begin:,} {what} {before} ending at {at:,}; {AGAIN}")
-        at, before = entry.end, f"tensor {name!r}"
+            raise ModelFileError(f"{path}: tensor {short(name, 120)} at byte {entry.begin:,} {what} {before} ending at {at:,}; {AGAIN}")
+        at, before = entry.end, f"tensor {short(name, 120)}"
     if at > size:
         raise ModelFileError(f"{path}: truncated, the header promises {at:,} bytes and the file has {size:,}; {AGAIN}")
     if at < size:
@@ -211,19 +227,20 @@ def _read_shards(folder: Path) -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
     for file in sorted(set(where.values())):
         # The index comes from a stranger: a shard is a plain file name of this folder, never a path.
-        if file != Path(file).name or "\\" in file or "\0" in file or not file.endswith(".safetensors"):
-            raise ModelFileError(f"{index}: names the shard {_short(file)}; only *.safetensors files in the same folder are allowed")
+        plain = file == Path(file).name and "\\" not in file and file.isprintable() and len(file.encode()) <= 255
+        if not plain or not file.endswith(".safetensors"):
+            raise ModelFileError(f"{index}: names the shard {short(file)}; only *.safetensors files in the same folder are allowed")
         if not (folder / file).is_file():
             raise ModelFileError(f"{folder / file}: missing, {INDEX} lists it; download this shard")
         for name, entry in read_header(folder / file).items():
             if name in entries:
-                raise ModelFileError(f"{folder / file}: holds tensor {name!r}, which {entries[name].file} holds too; {AGAIN}")
+                raise ModelFileError(f"{folder / file}: holds tensor {short(name, 120)}, which {entries[name].file} holds too; {AGAIN}")
             if name not in where:
-                raise ModelFileError(f"{folder / file}: holds tensor {name!r}, which {INDEX} does not list; download both again")
+                raise ModelFileError(f"{folder / file}: holds tensor {short(name, 120)}, which {INDEX} does not list; download both again")
             entries[name] = entry
     for name, file in where.items():
         if name not in entries or entries[name].file != file:
-            raise ModelFileError(f"{folder / file}: lacks tensor {name!r}, which {INDEX} places there; download both again")
+            raise ModelFileError(f"{folder / file}: lacks tensor {short(name, 120)}, which {INDEX} places there; download both again")
     return entries
 
 
@@ -241,7 +258,7 @@ def _json_object(raw: bytes, path: Path, what: str) -> dict[str, Any]:
         made: dict[str, Any] = {}
         for name, value in pairs:
             if name in made:
-                raise ModelFileError(f"{path}: {what} names {_short(name)} twice; {AGAIN}")
+                raise ModelFileError(f"{path}: {what} names {short(name)} twice; {AGAIN}")
             made[name] = value
         return made
 
@@ -258,7 +275,8 @@ def _whole_numbers(value: Any) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(n) is int and 0 <= n < 1 << 63 for n in value)
 
 
-def _short(value: Any, limit: int = 60) -> str:
+def short(value: Any, limit: int = 60) -> str:
+    """A value from a file, as it is shown in a message: whatever it holds, a piece of one line."""
     text = repr(value)
     return text if len(text) <= limit else text[:limit] + "..."
 

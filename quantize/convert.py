@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backends.checkpoint import Checkpoint
+from backends.checkpoint import Checkpoint, short
+from quantize.engine_limits import check_engine_limits
 from quantize.errors import QuantizeError, UnsupportedModel
 from quantize.formats import F16, F32, Format, encode, writable
 from quantize.gguf_file import GgufWriter, TensorInfo
@@ -82,6 +83,7 @@ def convert(
     to = writable(format)
     with Checkpoint.open(source) as checkpoint:
         dimensions = Dimensions.from_config(checkpoint.config)
+        check_engine_limits(checkpoint.config, dimensions)
         divisors = rope_frequency_divisors(dimensions)
         steps = plan(checkpoint, dimensions, to, divisors)
         infos = [step.info for step in steps]
@@ -123,7 +125,7 @@ def plan(checkpoint: Checkpoint, dimensions: Dimensions, to: Format, divisors: n
             continue
         if name not in wanted:
             raise UnsupportedModel(
-                f"tensor {name!r} is not part of a {dimensions.architecture} model of {dimensions.layers} layers as config.json describes it"
+                f"tensor {short(name, 120)} is not part of a {dimensions.architecture} model of {dimensions.layers} layers as config.json describes it"
             )
         _check(name, wanted[name], checkpoint)
         form = _choose(wanted[name], to)
@@ -137,9 +139,13 @@ def plan(checkpoint: Checkpoint, dimensions: Dimensions, to: Format, divisors: n
 
 def _check(name: str, tensor: TensorName, checkpoint: Checkpoint) -> None:
     if checkpoint.shape(name) != tensor.shape:
-        raise UnsupportedModel(f"tensor {name!r} has the shape {list(checkpoint.shape(name))}, config.json calls for {list(tensor.shape)}")
+        raise UnsupportedModel(
+            f"tensor {short(name, 120)} has the shape {list(checkpoint.shape(name))}, config.json calls for {list(tensor.shape)}"
+        )
     if checkpoint.dtype(name) not in SOURCE_DTYPES:
-        raise UnsupportedModel(f"tensor {name!r} is {checkpoint.dtype(name)}; weights in {', '.join(SOURCE_DTYPES)} can be converted")
+        raise UnsupportedModel(
+            f"tensor {short(name, 120)} is {checkpoint.dtype(name)}; weights in {', '.join(SOURCE_DTYPES)} can be converted"
+        )
 
 
 def _choose(tensor: TensorName, to: Format) -> Format:
@@ -167,7 +173,7 @@ def _releasing(pieces: Iterator[np.ndarray], checkpoint: Checkpoint, name: str) 
             if count % RELEASE_PIECES == 0:
                 checkpoint.release(name)
     except QuantizeError as error:
-        raise type(error)(f"tensor {name!r} {error}") from None
+        raise type(error)(f"tensor {short(name, 120)} {error}") from None
     finally:
         checkpoint.release(name)
 

@@ -69,6 +69,10 @@ WRITABLE = tuple(f.name for f in _ALL if f.file_type is not None)
 F32, F16, BF16 = FORMATS["F32"], FORMATS["F16"], FORMATS["BF16"]
 
 
+# Source and target types that are one: an unsigned type as wide, and the exponent's bits in it.
+SAME_BITS = {("bfloat16", "BF16"): ("u2", 0x7F80), ("float16", "F16"): ("u2", 0x7C00), ("float32", "F32"): ("u4", 0x7F800000)}
+
+
 def writable(name: str) -> Format:
     """The format a user asked for, upper or lower case. Raises QuantizeError if there is none of that name."""
     if name.upper() not in WRITABLE:
@@ -130,8 +134,12 @@ def _encode(rows: np.ndarray, to: Format) -> np.ndarray:
     import numpy as np
 
     kind = rows.dtype.name
-    if (kind, to.name) in {("bfloat16", "BF16"), ("float16", "F16"), ("float32", "F32")}:
-        return np.ascontiguousarray(rows).reshape(-1).view(np.uint8)  # the same bits
+    if (kind, to.name) in SAME_BITS:
+        bits, exponent = SAME_BITS[kind, to.name]
+        same = np.ascontiguousarray(rows).reshape(-1)
+        if int((same.view(bits) & exponent).max()) == exponent:  # all ones: infinite or not a number
+            raise QuantizeError("holds weights that are infinite or not a number")
+        return same.view(np.uint8)
     wide = np.require(rows, np.float32, ["C", "A"])
     largest = max(-float(wide.min()), float(wide.max()))  # either is NaN if any weight is
     if not math.isfinite(largest):

@@ -5,6 +5,7 @@ Source: gguf-py/gguf/metadata.py and utility.py @ggml-org/llama.cpp (the same ru
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +37,9 @@ def general_metadata(folder: Path, config: dict[str, Any], parameters: int) -> M
     """general.name, .version, .organization, .finetune, .basename, .size_label, .license..., .base_model.*, .dataset.*, .tags,
     .languages. `parameters` is the number of weights. The folder's README.md (a model card) may be missing."""
     card = read_card(folder / "README.md")
+    own_name = os.fsencode(folder.resolve().name).decode("utf-8", "replace")  # a folder's name need not be Unicode
     known: dict[str, str] = {}
-    ids = [config.get("_name_or_path"), folder.resolve().name]
+    ids = [config.get("_name_or_path"), own_name]
     for model_id in ids:
         if isinstance(model_id, str) and model_id.count("/") <= 1:
             parts = split_name(model_id, parameters)
@@ -45,7 +47,7 @@ def general_metadata(folder: Path, config: dict[str, Any], parameters: int) -> M
                 value = getattr(parts, field)
                 if value is not None:
                     known.setdefault(field, title(value) if field == "name" else value)
-    known.setdefault("name", folder.resolve().name)
+    known.setdefault("name", own_name)
     known.setdefault("size_label", size_label(parameters))
 
     out = {f"general.{field}": text(known[field]) for field in _ORDER if field in known}
@@ -181,6 +183,8 @@ def read_card(path: Path) -> dict[str, list[str]]:
     Cards use a small part of YAML (`key: value`, `key: [a, b]`, `key:` and dashes), and that part is what is read.
     """
     try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            return {}
         with path.open(encoding="utf-8", errors="replace") as f:
             lines = f.read(1 << 16).splitlines()
     except OSError:

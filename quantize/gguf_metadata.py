@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from backends.checkpoint import short
 from quantize.errors import UnsupportedModel
 from quantize.formats import Format
 from quantize.gguf_file import Metadata, real, text, uint
@@ -64,12 +65,12 @@ def _rope_scaling(d: Dimensions) -> Metadata:
     prefix = f"{d.architecture}.rope.scaling"
     factor = number(d.rope, "factor", 0.0)
     if factor <= 0:
-        raise UnsupportedModel(f"config.json: RoPE scaling {kind!r} with factor {d.rope.get('factor')!r}, a number above 0 is needed")
+        raise UnsupportedModel(f"config.json: RoPE scaling {kind!r} with factor {short(d.rope.get('factor'))}, a number above 0 is needed")
     out = {f"{prefix}.type": text(kind), f"{prefix}.factor": real(factor)}
     if kind == "yarn":
         original = d.rope.get("original_max_position_embeddings")
         if type(original) is not int or not 0 < original < 1 << 31:
-            raise UnsupportedModel(f"config.json: YaRN needs original_max_position_embeddings, it is {original!r}")
+            raise UnsupportedModel(f"config.json: YaRN needs original_max_position_embeddings, it is {short(original)}")
         out[f"{prefix}.original_context_length"] = uint(original)
         for names, key in (
             (("extrapolation_factor",), "yarn_ext_factor"),

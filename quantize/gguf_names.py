@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from backends.checkpoint import short
 from quantize.errors import UnsupportedModel
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Dimensions:
         names = config.get("architectures")
         name = names[0] if isinstance(names, list) and names else config.get("model_type")
         if not isinstance(name, str) or name not in ARCHITECTURES:
-            raise UnsupportedModel(f"architecture {name!r} cannot be converted; supported are {', '.join(ARCHITECTURES)}")
+            raise UnsupportedModel(f"architecture {short(name)} cannot be converted; supported are {', '.join(ARCHITECTURES)}")
         architecture = ARCHITECTURES[name]
         hidden, heads = _count(config, "hidden_size"), _count(config, "num_attention_heads")
         kv_heads = _count(config, "num_key_value_heads", default=heads)
@@ -59,17 +60,15 @@ class Dimensions:
         if head_dim % 2 != 0:
             raise UnsupportedModel(f"config.json: head_dim {head_dim} is odd, rotary embeddings need pairs")
         if config.get("hidden_act", "silu") != "silu":
-            raise UnsupportedModel(f"config.json: hidden_act {config['hidden_act']!r}; llama.cpp runs this architecture with 'silu' only")
-        rope = config.get("rope_parameters")  # transformers 5 gathers everything here
-        if rope is None:
-            rope = config.get("rope_scaling")
-        if rope is None:
-            rope = {}
-        if not isinstance(rope, dict):
-            raise UnsupportedModel(f"config.json: rope_scaling is {rope!r}, an object or null is expected")
+            raise UnsupportedModel(
+                f"config.json: hidden_act {short(config['hidden_act'])}; llama.cpp runs this architecture with 'silu' only"
+            )
+        rope = _rope(config)
         kind = rope_type(rope)
         if kind not in ROPE_TYPES or (kind == "llama3" and architecture != "llama"):
-            raise UnsupportedModel(f"config.json: RoPE scaling {kind!r} is not supported for {name}; known are {', '.join(ROPE_TYPES)}")
+            raise UnsupportedModel(
+                f"config.json: RoPE scaling {short(kind)} is not supported for {name}; known are {', '.join(ROPE_TYPES)}"
+            )
         return cls(
             architecture=architecture,
             layers=_count(config, "num_hidden_layers"),
@@ -149,6 +148,21 @@ def row_order(rows: int, heads: int) -> np.ndarray:
     return np.arange(rows).reshape(heads, 2, -1).swapaxes(1, 2).reshape(-1)
 
 
+def _rope(config: dict[str, Any]) -> dict[str, Any]:
+    """The rotary embedding's settings: `rope_parameters`, where transformers 5 gathers everything, or `rope_scaling` before."""
+    given = {key: config[key] for key in ("rope_parameters", "rope_scaling") if config.get(key) not in (None, {})}
+    for key, rope in given.items():
+        if not isinstance(rope, dict):
+            raise UnsupportedModel(f"config.json: {key} is {short(rope)}, an object or null is expected")
+    found: list[dict[str, Any]] = list(given.values()) or [{}]
+    # transformers 5 takes one, llama.cpp's converter the other
+    if found[0] | {"rope_theta": 0} != found[-1] | {"rope_theta": 0}:
+        raise UnsupportedModel(
+            "config.json: rope_parameters and rope_scaling differ, and programs disagree on which counts; remove the wrong one"
+        )
+    return found[0]
+
+
 def rope_type(rope: dict[str, Any]) -> Any:
     return rope.get("rope_type", rope.get("type", "default"))
 
@@ -182,7 +196,7 @@ def _count(config: dict[str, Any], key: str, default: int | None = None) -> int:
     if value is None:
         value = default
     if type(value) is not int or not 0 < value < 1 << 31:
-        raise UnsupportedModel(f"config.json: {key} is {value!r}, a positive whole number is needed")
+        raise UnsupportedModel(f"config.json: {key} is {short(value)}, a positive whole number is needed")
     return value
 
 
@@ -192,7 +206,7 @@ def number(config: dict[str, Any], key: str, default: float, file: str = "config
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e38:
-        raise UnsupportedModel(f"{file}: {key} is {value!r}, a number is needed")
+        raise UnsupportedModel(f"{file}: {key} is {short(value)}, a number is needed")
     return value
 
 

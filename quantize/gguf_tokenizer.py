@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import ModelFileError
-from backends.checkpoint import read_json
+from backends.checkpoint import read_json, read_small, short
 from quantize.errors import UnsupportedModel
 from quantize.gguf_file import Kind, Metadata, Value, flag, text, texts, uint
 
@@ -46,7 +46,7 @@ def tokenizer_metadata(folder: Path, config: dict[str, Any], architecture: str, 
     model = tokenizer.get("model")
     if not isinstance(model, dict) or model.get("type") != "BPE":
         kind = model.get("type") if isinstance(model, dict) else model
-        raise UnsupportedModel(f"{folder / 'tokenizer.json'}: tokenizer of type {kind!r}; byte-level BPE is supported")
+        raise UnsupportedModel(f"{folder / 'tokenizer.json'}: tokenizer of type {short(kind)}; byte-level BPE is supported")
     added = _added_tokens(tokenizer)
     tokens, types = _vocabulary(folder, model, added, vocabulary)
     ids = _special_ids(settings, config, added, vocabulary)
@@ -79,7 +79,7 @@ def pre_tokenizer(folder: Path, tokenizer: dict[str, Any], *, adds_bos: bool) ->
     normalizer = tokenizer.get("normalizer")
     if not _leaves_text(normalizer):
         raise UnsupportedModel(
-            f"{where}: normalizer {str(normalizer)[:120]} has no counterpart in llama.cpp; only NFC or none is supported"
+            f"{where}: normalizer {short(normalizer, 120)} has no counterpart in llama.cpp; only NFC or none is supported"
         )
     splits = _split_steps(tokenizer.get("pre_tokenizer"))
     whole_words = tokenizer["model"].get("ignore_merges", False)  # Llama 3: a word that is a token is taken whole
@@ -88,7 +88,7 @@ def pre_tokenizer(folder: Path, tokenizer: dict[str, Any], *, adds_bos: bool) ->
     if splits == [("Split", _LLAMA3_SPLIT), ("ByteLevel", None)] and whole_words:
         return "llama-bpe"
     raise UnsupportedModel(
-        f"{where}: splits text by {str(splits)[:300]} with ignore_merges {whole_words}, "
+        f"{where}: splits text by {short(splits, 300)} with ignore_merges {short(whole_words)}, "
         "which is neither Qwen2's nor Llama 3's way; no other is supported"
     )
 
@@ -146,9 +146,25 @@ def _vocabulary(folder: Path, model: dict[str, Any], added: list[dict[str, Any]]
             by_id[token["id"]] = (content.replace("\u2581", " "), USER_DEFINED)
     outside = [i for i in by_id if not 0 <= i < size]
     if outside:
-        raise UnsupportedModel(f"{where}: token id {max(outside, key=abs)} is outside config.json's vocab_size {size}")
+        raise UnsupportedModel(f"{where}: token id {short(max(outside, key=abs))} is outside config.json's vocab_size {size}")
     entries = [by_id.get(i, (f"[PAD{i}]", UNUSED)) for i in range(size)]
+    _check_unique(where, [token for token, _ in entries])
     return [token for token, _ in entries], [kind for _, kind in entries]
+
+
+def _check_unique(where: Path, tokens: list[str]) -> None:
+    """llama.cpp ends the whole program on loading two tokens of one text.
+
+    Texts are compared as they stand in the file, where added tokens and the byte-level spelling of others share one space:
+    an added "é" meets the byte 0xE9, which is spelled so. An empty text becomes [EMPTY_<id>], a NUL character ends a text.
+    """
+    ids: dict[str, int] = {}
+    for i, token in enumerate(tokens):
+        if "\0" in token:
+            raise UnsupportedModel(f"{where}: token {i} is {short(token)}, and llama.cpp cuts texts at a NUL character; take the token out")
+        first = ids.setdefault(token or f"[EMPTY_{i}]", i)
+        if first != i:
+            raise UnsupportedModel(f"{where}: tokens {first} and {i} are both {short(token)}, llama.cpp cannot load that; take one out")
 
 
 def _looks_special(token: str) -> bool:
@@ -183,7 +199,7 @@ def _special_ids(settings: dict[str, Any], config: dict[str, Any], added: list[d
             ids[kind] = number
     for kind, number in ids.items():
         if not 0 <= number < size:
-            raise UnsupportedModel(f"config.json: {kind}_token_id {number} is outside vocab_size {size}")
+            raise UnsupportedModel(f"config.json: {kind}_token_id {short(number)} is outside vocab_size {size}")
     return ids
 
 
@@ -200,7 +216,7 @@ def _added_automatically(tokenizer: dict[str, Any], settings: dict[str, Any]) ->
         elif kind == "TemplateProcessing":
             _read_post_template(step, _content(settings.get("bos_token")), _content(settings.get("eos_token")), add)
         else:
-            raise UnsupportedModel(f"tokenizer.json: post-processor {kind!r}; ByteLevel and TemplateProcessing are supported")
+            raise UnsupportedModel(f"tokenizer.json: post-processor {short(kind)}; ByteLevel and TemplateProcessing are supported")
     for kind in ("bos", "eos", "sep"):
         value = settings.get(f"add_{kind}_token")
         if isinstance(value, bool):
@@ -243,7 +259,11 @@ def _chat_template(folder: Path, settings: dict[str, Any]) -> str | None:
         template = next((t.get("template") for t in template if isinstance(t, dict) and t.get("name") == "default"), None)
     if template is None and (folder / "chat_template.jinja").is_file():
         try:
-            return (folder / "chat_template.jinja").read_text(encoding="utf-8")
+            template = read_small(folder / "chat_template.jinja").decode("utf-8").replace("\r\n", "\n")
         except (OSError, UnicodeDecodeError) as error:
             raise ModelFileError(f"{folder / 'chat_template.jinja'}: cannot be read ({error}); download it again") from None
+    if isinstance(template, str) and "\0" in template:
+        raise UnsupportedModel(
+            "the chat template holds a NUL character, where llama.cpp would cut it; download the tokenizer's files again"
+        )
     return template if isinstance(template, str) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,20 @@ def test_shards(folder):
 
 
 @pytest.mark.parametrize(
-    "file", ["../x.safetensors", "/etc/x.safetensors", "sub/x.safetensors", "..\\x.safetensors", "x.bin", "", "..", "x\0.safetensors"]
+    "file",
+    [
+        "a\nb.safetensors",
+        "\ud800.safetensors",
+        "x" * 300 + ".safetensors",
+        "../x.safetensors",
+        "/etc/x.safetensors",
+        "sub/x.safetensors",
+        "..\\x.safetensors",
+        "x.bin",
+        "",
+        "..",
+        "x\0.safetensors",
+    ],
 )
 def test_an_index_cannot_point_outside_the_folder(folder, file):
     inside = folder / "inside"
@@ -200,6 +214,28 @@ def test_bad_configs(folder, config):
     save_file({"a": np.ones(2, np.float32)}, folder / "model.safetensors")
     (folder / "config.json").write_text(config)
     assert "config.json" in refused(folder)
+
+
+def test_a_config_that_never_ends(folder, tmp_path):
+    """A pipe, a device and a huge file (sparse: it takes no room): refused at once, none of them read to the end."""
+    save_file({"a": np.ones(2, np.float32)}, folder / "model.safetensors")
+    config = folder / "config.json"
+    for special in (Path("/dev/zero"), tmp_path / "pipe"):
+        config.unlink()
+        config.symlink_to(special)
+        if not special.exists():
+            os.mkfifo(special)
+        assert "is no regular file" in refused(folder)
+    config.unlink()
+    with config.open("wb") as f:
+        f.truncate(1 << 40)
+    assert "more than any config.json needs" in refused(folder)
+
+
+def test_names_that_are_too_long(folder):
+    assert "not a folder" in refused(folder / ("x" * 300)).replace("x" * 300, "")
+    raw_file(folder / "model.safetensors", {"t" * 100_000: entry("F33", [1], 0, 4)}, bytes(4))
+    assert "unknown dtype 'F33'" in refused(folder)
 
 
 def test_what_safetensors_writes_is_never_refused(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import struct
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -215,8 +217,17 @@ def test_targets_that_are_refused(make_checkpoint, tmp_path, monkeypatch):
     weights = made.folder / "model.safetensors"
     with pytest.raises(TargetError, match="no such folder"):
         convert(made.folder, tmp_path / "none" / "m.gguf", "F16")
-    with pytest.raises(TargetError, match="is a folder"):
-        convert(made.folder, tmp_path, "F16")
+    monkeypatch.chdir(tmp_path)
+    for folder in (tmp_path, Path(), Path("/"), Path("..")):
+        with pytest.raises(TargetError, match="is a folder"):
+            convert(made.folder, folder, "F16")
+    with pytest.raises(TargetError, match="cannot be used \\(File name too long"):
+        convert(made.folder, tmp_path / ("x" * 300), "F16")
+    os.mkfifo(tmp_path / "pipe")
+    for special in (tmp_path / "pipe", Path("/dev/null")):  # opening the pipe would wait for ever
+        for force in (False, True):
+            with pytest.raises(TargetError, match="is a pipe or a device"):
+                convert(made.folder, special, "F16", force=force)
     with pytest.raises(TargetError, match="not a GGUF file"):
         convert(made.folder, weights, "F16", force=True)
     convert(made.folder, target, "F16")
@@ -244,6 +255,8 @@ BAD_CONFIGS = [
     (dict(rope_theta=float("nan")), "rope_theta is nan"),
     (dict(rope_theta=0), "rope_theta is 0"),
     (dict(rms_norm_eps=-1e-6), "rms_norm_eps is -1e-06"),
+    (dict(hidden_act="x" * 10_000), r"hidden_act 'x{59}\.\.\.; llama\.cpp runs"),
+    (dict(hidden_size="6\n4" * 10_000), r"hidden_size is '(6\\n4)+.{0,3}\.\.\., a positive"),
 ]
 
 
@@ -278,17 +291,88 @@ def test_unknown_format(make_checkpoint, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("value", "to", "message"), [(np.nan, "Q8_0", "not a number"), (np.inf, "BF16", "infinite"), (1e6, "F16", "65504")]
+    ("dtype", "value", "to", "message"),
+    [
+        (np.float32, np.nan, "Q8_0", "not a number"),
+        (np.float32, np.inf, "BF16", "infinite"),
+        (np.float32, 1e6, "F16", "65504"),
+        (ml_dtypes.bfloat16, np.nan, "BF16", "not a number"),  # the bits could be copied as they are
+        (np.float16, -np.inf, "F16", "infinite"),
+        (np.float32, -np.nan, "F32", "not a number"),
+    ],
 )
-def test_weights_a_format_cannot_hold(make_checkpoint, tmp_path, value, to, message):
+def test_weights_a_format_cannot_hold(make_checkpoint, tmp_path, dtype, value, to, message):
     from safetensors.numpy import save_file
 
-    made = make_checkpoint(dtype=np.float32)
+    made = make_checkpoint(dtype=dtype)
     made.tensors["model.layers.0.mlp.up_proj.weight"][3, 5] = value
     save_file(made.tensors, made.folder / "model.safetensors")
     with pytest.raises(QuantizeError, match=rf"tensor 'model\.layers\.0\.mlp\.up_proj\.weight' holds .*{message}"):
         convert(made.folder, tmp_path / "m.gguf", to)
     assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("to", ["BF16", "Q8_0"])
+def test_weights_at_odd_addresses(make_checkpoint, tmp_path, to):
+    """A header need not end at a multiple of 8 bytes; then no tensor lies where numpy wants it."""
+    made = make_checkpoint()
+    convert(made.folder, tmp_path / "a.gguf", to)
+    weights = made.folder / "model.safetensors"
+    raw = weights.read_bytes()
+    (length,) = struct.unpack_from("<Q", raw)
+    header = raw[8 : 8 + length].rstrip()
+    header += b" " * (1 - len(header) % 2)
+    weights.write_bytes(struct.pack("<Q", len(header)) + header + raw[8 + length :])
+    convert(made.folder, tmp_path / "b.gguf", to)
+    assert (tmp_path / "a.gguf").read_bytes() == (tmp_path / "b.gguf").read_bytes()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are Unicode")
+def test_a_folder_whose_name_is_no_unicode(make_checkpoint, tmp_path):
+    made = make_checkpoint(name="m\udce9-7B")
+    convert(made.folder, tmp_path / "m\udce9.gguf", "Q8_0")
+    assert read_gguf_header(tmp_path / "m\udce9.gguf").metadata["general.name"] == "M\ufffd 7B"
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from quantize.convert import convert
+convert(Path(sys.argv[1]), Path(sys.argv[2]), "Q8_0", on_progress=lambda _: os.kill(os.getpid(), signal.SIGKILL))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_what_a_killed_conversion_left_is_removed(make_checkpoint, tmp_path):
+    """By the next conversion to the same file, and only what no process holds: other files' leavings and live work stay."""
+    made, target, other = make_checkpoint(), tmp_path / "m.gguf", tmp_path / "m.gguf.x.gguf"
+    for to in (target, target, other):
+        done = subprocess.run([sys.executable, "-c", KILLED, made.folder, to], cwd=Path(__file__).parents[2], check=False)
+        assert done.returncode == -9
+    left = set(tmp_path.glob("*.part"))
+    assert len(left) == 2  # the second conversion has removed what the first one left
+    (tmp_path / "m.gguf.0123abcd.part").symlink_to(target)
+    (tmp_path / "m.gguf.backup.part").write_text("mine")
+    inner: list[Progress] = []
+
+    def convert_again(_: Progress) -> None:
+        """In the middle of one conversion another one to the same file runs from start to end."""
+        if not inner:
+            convert(made.folder, target, "Q8_0", on_progress=inner.append)
+
+    convert(made.folder, target, "F16", on_progress=convert_again)
+    assert inner and read_gguf_header(target).metadata["general.file_type"] == 1  # the outer one ended last
+    parts = sorted(p.name for p in tmp_path.glob("*.part"))
+    stay = [next(p.name for p in left if p.name.startswith(other.name)), "m.gguf.0123abcd.part", "m.gguf.backup.part"]
+    assert parts == sorted(stay)
+
+
+def test_room_is_counted_after_stale_files_are_gone(make_checkpoint, tmp_path, monkeypatch):
+    stale = tmp_path / "m.gguf.0123abcd.part"
+    stale.write_bytes(b"GGUF")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 0 if stale.exists() else 1 << 40}))
+    convert(make_checkpoint().folder, tmp_path / "m.gguf", "Q8_0")
+    assert leftovers(tmp_path) == ["m.gguf"]
 
 
 def test_importing_costs_nothing():

@@ -70,6 +70,22 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_temporary_file_taken_for_stale_before_it_is_locked(tmp_path, monkeypatch):
+    """Another process may come between creating and locking: then the file is made anew."""
+    fcntl = pytest.importorskip("fcntl")
+    lock, taken = fcntl.flock, []
+
+    def late(handle: int, how: int) -> None:
+        if not taken:
+            taken.extend(tmp_path.iterdir())
+            taken[0].unlink()
+        lock(handle, how)
+
+    monkeypatch.setattr("fcntl.flock", late)
+    assert write(tmp_path / "m.gguf").startswith(b"GGUF")
+    assert len(taken) == 1 and [p.name for p in tmp_path.iterdir()] == ["m.gguf"]
+
+
 def test_every_truncation_is_noticed(tmp_path):
     raw = write(tmp_path / "m.gguf")
     end = read_gguf_header(tmp_path / "m.gguf").tensors[-1].begin + 136

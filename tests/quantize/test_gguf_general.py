@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from backends.base import ModelFileError
 from quantize.convert import convert
+from quantize.errors import UnsupportedModel
 from quantize.gguf_general import ModelName, size_label, split_name
 from quantize.gguf_reader import read_gguf_header
 
@@ -79,3 +83,30 @@ def test_odd_cards_are_no_obstacle(make_checkpoint, tmp_path, card):
     made = make_checkpoint()
     (made.folder / "README.md").write_text(card)
     convert(made.folder, tmp_path / "m.gguf", "Q8_0")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders")
+def test_a_card_that_is_a_pipe_is_not_waited_for(make_checkpoint, tmp_path):
+    made = make_checkpoint()
+    os.mkfifo(made.folder / "README.md")
+    convert(made.folder, tmp_path / "m.gguf", "Q8_0")
+
+
+@pytest.mark.parametrize(
+    ("advice", "message"),
+    [
+        ("[]", "not a JSON object"),
+        ('{"top_k": "x"}', "top_k is 'x', a number is needed"),
+        ('{"top_k": NaN}', "top_k is nan"),
+        ('{"temperature": {}}', "temperature is {}"),
+        ('{"temperature": 1e39}', "temperature is 1e.39"),
+        ('{"repetition_penalty": [1]}', r"penalty_repeat is \[1\]"),
+        ('{"top_p": true}', "top_p is True"),
+    ],
+)
+def test_odd_sampling_advice_is_named(make_checkpoint, tmp_path, advice, message):
+    made = make_checkpoint()
+    (made.folder / "generation_config.json").write_text(advice)
+    with pytest.raises((UnsupportedModel, ModelFileError), match=rf"generation_config\.json.* {message}") as raised:
+        convert(made.folder, tmp_path / "m.gguf", "Q8_0")
+    assert "\n" not in str(raised.value)

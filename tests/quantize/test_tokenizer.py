@@ -168,6 +168,15 @@ def damaged(folder: Path, edit: Any, what: str) -> None:
         edit(path, model=tokenizer["model"] | {"vocab": tokenizer["model"]["vocab"] | {"zz": 5}})
     elif what == "half a character":
         edit(folder / "tokenizer_config.json", chat_template="\ud800")
+    elif what == "template with NUL":
+        edit(folder / "tokenizer_config.json", chat_template="a\0b")
+    elif what == "endless template":
+        edit(folder / "tokenizer_config.json", chat_template=None)
+        (folder / "chat_template.jinja").write_bytes(bytes(1))
+        with (folder / "chat_template.jinja").open("r+b") as f:
+            f.truncate(1 << 40)  # sparse: takes no room until it is read
+    elif what == "normalizer of lines":
+        edit(path, normalizer="a\nb")
     elif what == "post-processor":
         edit(path, post_processor={"type": "RobertaProcessing"})
 
@@ -182,6 +191,9 @@ def damaged(folder: Path, edit: Any, what: str) -> None:
         ("id outside", UnsupportedModel, "token id 330 is outside config.json's vocab_size 330"),
         ("shared id", UnsupportedModel, "share an id"),
         ("half a character", QuantizeError, "no valid Unicode"),
+        ("template with NUL", UnsupportedModel, "NUL character"),
+        ("endless template", ModelFileError, "more than any chat_template.jinja needs"),
+        ("normalizer of lines", UnsupportedModel, "normalizer 'a.*b' has no counterpart"),
         ("post-processor", UnsupportedModel, "'RobertaProcessing'"),
     ],
 )
@@ -192,6 +204,42 @@ def test_tokenizers_that_are_refused(make_checkpoint, edit, tmp_path, what, erro
         convert(made.folder, tmp_path / "m.gguf", "Q8_0")
     assert "\n" not in str(raised.value)
     assert [p.name for p in tmp_path.iterdir()] == [made.folder.name]
+
+
+def added(content: str, id: int = 325) -> dict[str, Any]:
+    return dict(id=id, content=content, special=False)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        ([added("<think>")], r"tokens 3\d\d and 325 are both '<think>'"),
+        ([added("a")], r"tokens \d+ and 325 are both 'a'"),
+        ([added("\xe9")], r"tokens \d+ and 325 are both '\xe9'"),  # the byte 0xE9 is spelled so
+        ([added("x\u2581y"), added("x y", 326)], "tokens 325 and 326 are both 'x y'"),  # as they are written
+        ([added("[PAD329]")], r"tokens 325 and 329 are both '\[PAD329\]'"),
+        ([added(""), added("[EMPTY_325]", 326)], r"tokens 325 and 326 are both '\[EMPTY_325\]'"),
+        ([added("a\0b")], r"token 325 is 'a\\x00b', and llama\.cpp cuts texts at a NUL"),
+        ([added("new\n" * 1000), added("new\n" * 1000, 326)], r"tokens 325 and 326 are both '(new\\n)+.*\.\.\."),
+    ],
+)
+def test_two_tokens_of_one_text_are_refused(make_checkpoint, edit, tmp_path, tokens, message):
+    """llama.cpp checks with an assertion that ends the whole program, so such a file must not be written."""
+    path = make_checkpoint().folder / "tokenizer.json"
+    edit(path, added_tokens=json.loads(path.read_text())["added_tokens"] + tokens)
+    with pytest.raises(UnsupportedModel, match=message) as raised:
+        convert(path.parent, tmp_path / "m.gguf", "Q8_0")
+    assert "\n" not in str(raised.value) and not list(tmp_path.glob("m.gguf*"))
+
+
+def test_odd_tokens_that_llama_cpp_loads(make_checkpoint, edit, tmp_path):
+    """One id listed twice with its text is one token; an empty text gets one of its own."""
+    path = make_checkpoint().folder / "tokenizer.json"
+    listed = json.loads(path.read_text())["added_tokens"]
+    edit(path, added_tokens=[*listed, listed[-1], added(""), added("[PAD329]", 329)])
+    convert(path.parent, tmp_path / "m.gguf", "Q8_0")
+    with vocabulary(tmp_path / "m.gguf") as (llama_cpp, vocab):
+        assert llama_cpp.llama_vocab_n_tokens(vocab) == 330
 
 
 @pytest.mark.skipif(not VOCABULARIES.is_dir(), reason="the real vocabularies are not here")
