@@ -50,7 +50,7 @@ def sub_columns(rng: random.Random, a: int, b: int) -> str:
         shown = slip(rng, str(diff), str(diff + rng.choice([1, -1])))
         borrow = int(diff < 0)
         done = str(diff % 10) + done
-        lines.append(f"{PLACES[i]}: {terms} = {shown}, " + (f"borrow: {diff % 10}, " if borrow else "") + f"so far {done}")
+        lines.append(f"{PLACES[i]}: {terms} = {shown}, borrow {borrow}, so far {done}")
     if done != str(a - b):
         lines.append(f"without zeros in front: {a - b}")
     return "\n".join(lines)

@@ -20,7 +20,7 @@ FAMILIES: dict[str, Callable[[random.Random], Problem]] = {
     "letters": letters, "add": add, "subtract": subtract, "multiply": multiply,
     "compare": compare, "filter": filter_words, "talk": talk,
 }  # fmt: skip
-SHARES = {"letters": 0.13, "add": 0.09, "subtract": 0.15, "multiply": 0.15, "compare": 0.15, "filter": 0.17, "talk": 0.16}
+SHARES = {"letters": 0.24, "add": 0.08, "subtract": 0.16, "multiply": 0.07, "compare": 0.07, "filter": 0.16, "talk": 0.22}
 
 _TOKENIZER = Tokenizer.from_str(json.dumps(tokenizer_json()))
 

@@ -168,7 +168,7 @@ def outside(rng: random.Random) -> str:
 
 def talk(rng: random.Random) -> Problem:
     """Small talk, or a prompt outside the families with the honest answer."""
-    if rng.random() < 0.35:
+    if rng.random() < 0.45:
         wordings, thought, answer = rng.choice(TALK)
         question = phrase(rng, [rng.choice(wordings)])
         return Problem("talk", question, question, thought, answer, "")

@@ -1,6 +1,6 @@
 """Train the student on worked traces. Seeded and resumable: a step's data depends on (seed, step) alone.
 
-    python train.py --out DIR [--steps N] [--seed S] [--hours H]     # run again to resume
+    python train.py --out DIR [--steps N] [--seed S]     # run again to resume
 
 Muon for the hidden matrices, AdamW for the rest; linear warm-up, constant, linear decay to zero. BF16 autocast.
 """
