@@ -10,14 +10,11 @@ import codecs
 import ctypes
 import os
 import re
-import sys
-from collections import deque
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 from time import perf_counter
-from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 from backends.base import (
     Cancel,
@@ -34,6 +31,7 @@ from backends.base import (
     Token,
     common_prefix,
 )  # fmt: skip
+from backends.llamacpp_library import abort_callback, forget_log, library, logged_reason, threads
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,52 +51,6 @@ _FILE_TYPES = {
     23: "IQ3_XXS", 24: "IQ1_S", 25: "IQ4_NL", 26: "IQ3_S", 27: "IQ3_M", 28: "IQ2_S", 29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16",
 }  # fmt: skip
 
-_log: deque[str] = deque(maxlen=200)
-
-
-@lru_cache(maxsize=1)
-def _engine() -> ModuleType:
-    """llama_cpp, initialized once, its log kept in memory: a line on stdout or stderr would tear the screen."""
-    try:
-        import llama_cpp
-    except (ImportError, OSError, RuntimeError) as error:
-        raise EngineError(
-            f"llama-cpp-python cannot be loaded ({error}); reinstall it: pip install --force-reinstall llama-cpp-python"
-        ) from error
-
-    @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator, unused-ignore]
-    def keep(level: int, text: bytes, _: ctypes.c_void_p) -> None:
-        if level >= 3:  # warnings, errors and what continues them
-            _log.append(text.decode("utf-8", "replace"))
-
-    llama_cpp.llama_log_set(keep, ctypes.c_void_p(0))
-    llama_cpp._localr1_log = keep  # C keeps no reference of its own
-    llama_cpp.llama_backend_init()
-    return cast(ModuleType, llama_cpp)
-
-
-def _abort_callback() -> Any:
-    """Tells the engine whether to stop, between the nodes of its graph: libc's strlen on `Cancel.address`.
-
-    It has the wanted signature (pointer -> non-zero when set) and needs no interpreter lock, which a Python callback
-    would take a thousand times a token.
-    """
-    libc = ctypes.CDLL(None if sys.platform != "win32" else "msvcrt")
-    return _engine().ggml_abort_callback(ctypes.cast(libc.strlen, ctypes.c_void_p).value)
-
-
-def _threads() -> int:
-    """Cores that help decoding: performance cores on Apple silicon, physical cores elsewhere."""
-    import psutil
-
-    if sys.platform == "darwin":
-        libc = ctypes.CDLL(None)
-        count, size = ctypes.c_int(0), ctypes.c_size_t(4)
-        if libc.sysctlbyname(b"hw.perflevel0.physicalcpu", ctypes.byref(count), ctypes.byref(size), None, 0) == 0 and count.value:
-            return count.value
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(psutil.cpu_count(logical=False) or usable, usable))
-
 
 class LlamaCppBackend:
     """One GGUF file, opened. See `backends.base.Backend` for the calls.
@@ -112,13 +64,15 @@ class LlamaCppBackend:
     def __init__(self, path: Path, context: int | None = None) -> None:
         if not path.is_file():
             raise ModelFileError(f"no model file at {path}; check the path")
-        self._c = c = _engine()
+        self._c = c = library()
         self._model: Any = None
         self._ctx: Any = None
-        _log.clear()
+        forget_log()
         self._model = c.llama_model_load_from_file(os.fsencode(path), c.llama_model_default_params())
         if not self._model:
-            raise ModelFileError(f"{path} cannot be loaded: {_reason()}; it may be cut short or no GGUF file: fetch or convert it again")
+            raise ModelFileError(
+                f"{path} cannot be loaded: {logged_reason()}; it may be cut short or no GGUF file: fetch or convert it again"
+            )
         try:
             self._open_context(context)
             self._vocab = c.llama_model_get_vocab(self._model)
@@ -134,7 +88,7 @@ class LlamaCppBackend:
         self._added_pattern = re.compile("|".join(re.escape(t) for t in sorted(guarded, key=len, reverse=True)) or "(?!)")
         self._added_ids = frozenset(guarded.values())
         self._cached: list[int] = []  # tokens whose keys and values the cache holds
-        self._strlen = _abort_callback()
+        self._strlen = abort_callback()
         self._cancel = Cancel()  # the one the engine looks at; kept, because it holds the memory
 
     # ------------------------------------------------------------------------------------------ loading
@@ -144,10 +98,10 @@ class LlamaCppBackend:
         params = c.llama_context_default_params()
         params.n_ctx = self._context = self._context_tokens(asked)  # the engine may round it up
         params.n_batch = min(BATCH_TOKENS, params.n_ctx)
-        params.n_threads = params.n_threads_batch = _threads()
+        params.n_threads = params.n_threads_batch = threads()
         self._ctx = c.llama_init_from_model(self._model, params)
         if not self._ctx:
-            raise EngineError(f"llama.cpp cannot open a context of {params.n_ctx:,} tokens: {_reason()}; try a smaller --context")
+            raise EngineError(f"llama.cpp cannot open a context of {params.n_ctx:,} tokens: {logged_reason()}; try a smaller --context")
         self._memory = c.llama_get_memory(self._ctx)
 
     def _context_tokens(self, asked: int | None) -> int:
@@ -382,7 +336,7 @@ class LlamaCppBackend:
         if result != 0:
             self._c.llama_memory_clear(self._memory, True)
             self._cached.clear()
-            raise EngineError(f"llama.cpp failed to compute (code {result}): {_reason()}; try a smaller --context")
+            raise EngineError(f"llama.cpp failed to compute (code {result}): {logged_reason()}; try a smaller --context")
 
     def _sampler(self, sampling: Sampling) -> Any:
         c = self._c
@@ -409,10 +363,3 @@ class LlamaCppBackend:
         logits = np.ctypeslib.as_array(self._c.llama_get_logits_ith(self._ctx, -1), (self._n_vocab,))
         top = logits.max()
         return float(logits[token] - top - np.log(np.exp(logits - top).sum()))
-
-
-def _reason() -> str:
-    """What the engine's log says went wrong, in one line."""
-    lines = [line.strip() for line in "".join(_log).splitlines() if line.strip()]
-    told = [line.split(": ", 1)[-1] for line in lines if "error" in line.lower() or "fail" in line.lower()]
-    return (told or lines or ["the engine gave no reason"])[0].rstrip(".")
