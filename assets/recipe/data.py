@@ -20,7 +20,7 @@ FAMILIES: dict[str, Callable[[random.Random], Problem]] = {
     "letters": letters, "add": add, "subtract": subtract, "multiply": multiply,
     "compare": compare, "filter": filter_words, "talk": talk,
 }  # fmt: skip
-SHARES = {"letters": 0.24, "add": 0.08, "subtract": 0.16, "multiply": 0.07, "compare": 0.07, "filter": 0.16, "talk": 0.22}
+SHARES = {"letters": 0.17, "add": 0.10, "subtract": 0.17, "multiply": 0.10, "compare": 0.10, "filter": 0.20, "talk": 0.16}
 
 _TOKENIZER = Tokenizer.from_str(json.dumps(tokenizer_json()))
 
