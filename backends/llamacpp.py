@@ -215,7 +215,7 @@ class LlamaCppBackend:
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        self._check([*ids])
+        self._check(ids)
         return b"".join(map(self._piece, ids)).decode("utf-8", "replace")
 
     def _piece(self, token: int) -> bytes:
