@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self
 if TYPE_CHECKING:
     import numpy as np
 
+DEFAULT_CONTEXT = 32_768  # DeepSeek's advice for R1: room for 32,768 generated tokens
+
 EndReason = Literal["stop", "length", "context", "cancelled", "loop"]
 
 

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from backends.base import (
+    DEFAULT_CONTEXT,
     Cancel,
     ChatFormat,
     End,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 BATCH_TOKENS = 2048  # tokens a llama_decode call may hold; the engine works through them 512 at a time
-DEFAULT_CONTEXT = 32_768  # DeepSeek's advice for R1: room for 32,768 generated tokens
 # Candidates that reach temperature and top-p: sorting a whole 152k vocabulary costs a quarter of the decode speed. What
 # the others hold at temperature 0.6 is measured in the tests; it is far below the 5% that top-p cuts off anyway.
 PREFILTER = 128
