@@ -9,7 +9,6 @@ from __future__ import annotations
 import codecs
 import ctypes
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
@@ -33,6 +32,7 @@ from backends.base import (
     common_prefix,
 )  # fmt: skip
 from backends.llamacpp_library import abort_callback, forget_log, library, logged_reason, threads
+from backends.plain_text import guard, harmless
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,10 +83,8 @@ class LlamaCppBackend:
         except BaseException:
             self.close()
             raise
-        # A token of one character cannot be spelled otherwise; it is left to people's text.
-        guarded = {text: i for text, i in self._added.items() if len(text) > 1}
-        self._added_pattern = re.compile("|".join(re.escape(t) for t in sorted(guarded, key=len, reverse=True)) or "(?!)")
-        self._added_ids = frozenset(guarded.values())
+        self._guard = guard(self._added)
+        self._guarded_ids = frozenset(i for text, i in self._added.items() if len(text) > 1)
         self._cached: list[int] = []  # tokens whose keys and values the cache holds
         self._strlen = abort_callback()
         self._cancel = Cancel()  # the one the engine looks at; kept, because it holds the memory
@@ -192,25 +190,17 @@ class LlamaCppBackend:
                     )
                 ids.append(self._added[segment.text])
             else:
-                for part in self._harmless(segment.text):
+                # Half a surrogate pair is no text: it becomes "?", before added tokens are looked for.
+                for part in harmless(segment.text.encode("utf-8", "replace").decode("utf-8"), self._guard):
                     ids += self._tokenize(part)
         return ids
 
-    def _harmless(self, text: str) -> Iterator[str]:
-        """Cut every spelled-out added token after its first character: llama.cpp matches user-defined ones in any text."""
-        start = at = 0
-        while match := self._added_pattern.search(text, at):
-            at = match.start() + 1
-            yield text[start:at]
-            start = at
-        yield text[start:]
-
     def _tokenize(self, text: str) -> list[int]:
-        data = text.encode("utf-8", "replace")
+        data = text.encode()
         buffer = (self._c.llama_token * (len(data) + 1))()
         count = self._c.llama_tokenize(self._vocab, data, len(data), buffer, len(buffer), False, False)
         ids = list(buffer[:count])
-        if count < 0 or not self._added_ids.isdisjoint(ids):
+        if count < 0 or not self._guarded_ids.isdisjoint(ids):
             raise EngineError(f"{self.info.name} cannot encode {text[:40]!r} as plain text; remove it from the message")
         return ids
 

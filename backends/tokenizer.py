@@ -8,7 +8,6 @@ out: the model reads what was written, and the same on every backend.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from backends.base import BackendError, ChatFormat, EngineError, ModelFileError, Segment, Special
 from backends.checkpoint import AGAIN, read_json, short
+from backends.plain_text import guard, harmless
 from backends.tokenizer_files import (
     TOKENIZER,
     AddedToken,
@@ -66,22 +66,6 @@ def _byte_level() -> dict[str, int]:
 
 _BYTES = _byte_level()
 _NEVER_IN_UTF8 = (0xC0, 0xC1, *range(0xF5, 0x100))
-
-
-def guard(added: Iterable[str]) -> re.Pattern[str]:
-    """Finds added tokens in text, but those of one character: they cannot be spelled otherwise, and are left to people's text."""
-    longest_first = sorted((text for text in added if len(text) > 1), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
-
-
-def harmless(text: str, guard: re.Pattern[str]) -> Iterator[str]:
-    """Cut every spelled-out added token after its first character: engines match some of them in any text."""
-    start = at = 0
-    while match := guard.search(text, at):
-        at = match.start() + 1
-        yield text[start:at]
-        start = at
-    yield text[start:]
 
 
 class Tokenizer:

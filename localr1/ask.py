@@ -137,7 +137,7 @@ def _as_object(model: Loaded, turn: TurnEnd) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def load(name: str | None, context: int | None, quiet: bool = False) -> Loaded:
+def load(name: str | None, context: int | None, backend: str = "auto") -> Loaded:
     """Open a model by name, telling stderr about work that takes time. Raises BackendError, QuantizeError."""
     from localr1.models import open_model, resolve
 
@@ -149,7 +149,7 @@ def load(name: str | None, context: int | None, quiet: bool = False) -> Loaded:
             print(f"localr1: {line}", file=sys.stderr)
         told.append(line)
 
-    return Loaded(spec.name, open_model(spec, context, say), perf_counter() - began)
+    return Loaded(spec.name, open_model(spec, context, say, backend), perf_counter() - began)
 
 
 @contextmanager

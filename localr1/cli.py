@@ -71,10 +71,10 @@ def parser() -> argparse.ArgumentParser:
     ask.add_argument("--json", action="store_true", help="print one JSON object")
     ask.set_defaults(run=run_ask)
 
-    quantize = commands.add_parser("quantize", help="make a GGUF file of a checkpoint")
+    quantize = commands.add_parser("quantize", help="make a GGUF file, or a smaller checkpoint, of a checkpoint")
     quantize.add_argument("source", type=Path, metavar="SRC", help="checkpoint folder (safetensors)")
-    quantize.add_argument("target", type=Path, metavar="DST", help="GGUF file to write")
-    quantize.add_argument("--to", required=True, metavar="FORMAT", help="F32, F16, BF16 or Q8_0")
+    quantize.add_argument("target", type=Path, metavar="DST", help="GGUF file to write; with --to fp8, a folder")
+    quantize.add_argument("--to", required=True, metavar="FORMAT", help="GGUF in F32, F16, BF16 or Q8_0; fp8: safetensors in block FP8")
     quantize.add_argument("--force", action="store_true", help="overwrite DST")
     quantize.set_defaults(run=run_quantize)
     return main
@@ -137,7 +137,7 @@ def run_chat(args: argparse.Namespace) -> int:
     spec = resolve(args.model)  # a wrong name is told before the screen is taken
 
     def open_backend(say: Callable[[str], None]) -> Backend:
-        return open_model(spec, args.context, say)
+        return open_model(spec, args.context, say, args.backend)
 
     app = ChatApp(open_backend, _sampling(args), args.think_budget)
     app.run()
@@ -151,7 +151,7 @@ def run_ask(args: argparse.Namespace) -> int:
         raise UsageProblem('the prompt is empty; try: localr1 ask "How many r\'s are in strawberry?"')
     from localr1.ask import ask, load
 
-    model = load(args.model, args.context)
+    model = load(args.model, args.context, args.backend)
     with model.backend:
         done = ask(model, prompt, _sampling(args), args.think_budget, args.json)
     return 0 if done else 130
@@ -169,8 +169,8 @@ def _sampling(args: argparse.Namespace) -> Sampling:
 
 
 def _check_backend(args: argparse.Namespace) -> None:
-    if args.backend not in ("auto", "gguf"):
-        raise UsageProblem(f"the {args.backend} backend is not part of this version; use --backend gguf")
+    if args.backend == "mlx":
+        raise UsageProblem("the mlx backend is not part of this version; use --backend gguf")
 
 
 def _prompt(argument: str | None) -> str:

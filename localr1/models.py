@@ -52,11 +52,19 @@ def resolve(name: str | None) -> ModelSpec:
     raise ModelFileError(f"no model called {name!r}: it is no file, no folder and not {BUNDLED!r}; check the path")
 
 
-def open_model(spec: ModelSpec, context: int | None = None, say: Callable[[str], None] = lambda line: None) -> Backend:
-    """Open `spec`, converting a checkpoint folder to GGUF first; `say` is told what takes time.
+def open_model(
+    spec: ModelSpec, context: int | None = None, say: Callable[[str], None] = lambda line: None, backend: str = "auto"
+) -> Backend:
+    """Open `spec` with `backend` ("auto", "gguf", "reference"); for GGUF a checkpoint folder is converted first.
 
-    Raises BackendError or quantize.QuantizeError.
+    `say` is told what takes time. Raises BackendError or quantize.QuantizeError.
     """
+    if backend == "reference":
+        if spec.kind == "gguf":
+            raise ModelFileError(f"{spec.path} is a GGUF file; the reference backend runs checkpoint folders, use --backend gguf")
+        from backends.reference.backend import ReferenceBackend
+
+        return ReferenceBackend(spec.path, context)
     from backends.llamacpp import LlamaCppBackend
 
     if spec.kind == "gguf":

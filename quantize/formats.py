@@ -10,18 +10,21 @@ import functools
 import importlib.util
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from quantize.errors import QuantizeError
+from quantize.rows import Rows
 
 if TYPE_CHECKING:
     import numpy as np
 
-# Weights are encoded in pieces of about this many elements: 1 MiB in float32 stays in the processor's cache.
+T = TypeVar("T")
+
+# Weights are worked on in pieces of about this many elements: 1 MiB in float32 stays in the processor's cache.
 PIECE_ELEMENTS = 1 << 18
 PIECES_AHEAD = 32
 
@@ -74,32 +77,35 @@ SAME_BITS = {("bfloat16", "BF16"): ("u2", 0x7F80), ("float16", "F16"): ("u2", 0x
 
 
 def writable(name: str) -> Format:
-    """The format a user asked for, upper or lower case. Raises QuantizeError if there is none of that name."""
+    """The GGUF format a user asked for, upper or lower case. Raises QuantizeError if there is none of that name."""
     if name.upper() not in WRITABLE:
-        raise QuantizeError(f"unknown format {name!r}; choose one of {', '.join(WRITABLE)}")
+        raise QuantizeError(f"unknown format {name!r}; choose one of {', '.join(WRITABLE)}, FP8")
     return FORMATS[name.upper()]
 
 
-def encode(weights: np.ndarray, to: Format, pool: Executor, row_order: np.ndarray | None = None) -> Iterator[np.ndarray]:
-    """Encode `weights` [..., K], whose rows are whole blocks; yields the encoding in order, as uint8 pieces.
-
-    `weights` is float32, float16 or bfloat16; `row_order` [R] says which row of [R, K] comes in each place.
-    The pool stays a few pieces ahead of the consumer, so memory does not grow with the tensor.
+def encode(weights: Rows, to: Format, pool: Executor) -> Iterator[np.ndarray]:
+    """Encode `weights` [R, K], whose rows are whole blocks; yields the encoding in order, as uint8 pieces.
 
     Raises QuantizeError if a weight is not finite or, for F16, beyond that format's range.
     """
-    columns = 1 if row_order is not None and weights.ndim == 1 else weights.shape[-1]  # a reordered bias: rows of one
-    matrix = weights.reshape(-1, columns)
-    step = max(1, PIECE_ELEMENTS // columns)
-    slices = [slice(i, i + step) for i in range(0, len(matrix), step)]
+    return in_pieces(weights, lambda rows: _encode(rows, to), pool)
 
-    def piece(rows: slice) -> np.ndarray:
-        return _encode(matrix[rows] if row_order is None else matrix[row_order[rows]], to)
 
-    ahead: deque[Future[np.ndarray]] = deque()
+def in_pieces(matrix: Rows, work: Callable[[np.ndarray], T], pool: Executor, multiple: int = 1) -> Iterator[T]:
+    """`work` done on the matrix a piece at a time, in order; a piece is a multiple of `multiple` rows, but for the last.
+
+    The pool stays a few pieces ahead of the consumer, so memory does not grow with the matrix.
+    """
+    rows, columns = matrix.shape
+    step = max(1, PIECE_ELEMENTS // columns // multiple) * multiple
+
+    def piece(start: int) -> T:
+        return work(matrix[start : min(start + step, rows)])
+
+    ahead: deque[Future[T]] = deque()
     try:
-        for rows in slices:
-            ahead.append(pool.submit(piece, rows))
+        for start in range(0, rows, step):
+            ahead.append(pool.submit(piece, start))
             if len(ahead) > PIECES_AHEAD:
                 yield ahead.popleft().result()
         while ahead:
@@ -141,9 +147,7 @@ def _encode(rows: np.ndarray, to: Format) -> np.ndarray:
             raise QuantizeError("holds weights that are infinite or not a number")
         return same.view(np.uint8)
     wide = np.require(rows, np.float32, ["C", "A"])
-    largest = max(-float(wide.min()), float(wide.max()))  # either is NaN if any weight is
-    if not math.isfinite(largest):
-        raise QuantizeError("holds weights that are infinite or not a number")
+    largest = finite_magnitude(wide)
     if to is F32:
         return wide.reshape(-1).view(np.uint8)
     if to is F16 and largest >= 65520:  # rounds to infinity
@@ -157,6 +161,14 @@ def _encode(rows: np.ndarray, to: Format) -> np.ndarray:
         n, columns = wide.shape
         _ggml().ggml_quantize_chunk(to.ggml_type, wide.ctypes.data, out.ctypes.data, 0, n, columns, None)
     return out
+
+
+def finite_magnitude(weights: np.ndarray) -> float:
+    """The largest one. Raises QuantizeError if a weight is not finite."""
+    largest = max(-float(weights.min()), float(weights.max()))  # either is NaN if any weight is
+    if not math.isfinite(largest):
+        raise QuantizeError("holds weights that are infinite or not a number")
+    return largest
 
 
 @functools.cache

@@ -6,9 +6,6 @@ Source: docs/gguf.md@ggml-org/ggml (version 3, little-endian).
 from __future__ import annotations
 
 import os
-import re
-import secrets
-import shutil
 import struct
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -20,11 +17,7 @@ from typing import Any, BinaryIO, Self
 
 from quantize.errors import QuantizeError, TargetError
 from quantize.formats import Format
-
-try:
-    import fcntl
-except ImportError:  # Windows, where a file that is open cannot be removed: what can be is nobody's
-    fcntl = None  # type: ignore[assignment]
+from quantize.parts import Part, check_room, sync_folder
 
 MAGIC = b"GGUF"
 VERSION = 3
@@ -108,8 +101,7 @@ class GgufWriter:
     """Writes one GGUF file: the header first, then the tensors in the announced order. A context manager.
 
     Everything goes to a temporary file beside the target, which takes the target's name when all is on disk, and is
-    removed if anything - an error, Ctrl+C, a missing tensor - comes in between. What a killed process left is removed by
-    the next one that writes the same target: a writer holds a lock on its temporary file until it has its final name.
+    removed if anything - an error, Ctrl+C, a missing tensor - comes in between.
 
     Raises TargetError: the target exists and may not be replaced, its folder is missing, there is no room.
     """
@@ -120,32 +112,24 @@ class GgufWriter:
         self._pending = list(reversed(tensors))
         self.size_bytes = len(self._header) + sum(pad(t.nbytes) for t in tensors)
         check_target(target, force=force)
-        self._part = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
+        self._part = Part(target)
         self._file: BinaryIO | None = None
-        self._lock: int | None = None
-        _remove_stale(target)
-        _check_room(target, self.size_bytes)
+        check_room(target, self.size_bytes)
 
     def __enter__(self) -> Self:
         try:
-            self._create().write(self._header)
+            self._part.create(self._create)
+            assert self._file is not None
+            self._file.write(self._header)
         except BaseException as error:
             self._discard()
             raise self._explain(error) from error
         return self
 
-    def _create(self) -> BinaryIO:
-        """The temporary file, new and locked: `_lock` is a second handle of it, which the system lets go of with the process."""
-        while True:
-            file = self._file = self._part.open("xb")
-            if fcntl is None:
-                return file
-            self._lock = os.dup(file.fileno())
-            with suppress(OSError):  # a file system without locks: others cannot lock the file either, and leave it
-                fcntl.flock(self._lock, fcntl.LOCK_EX)
-            if self._part.exists():
-                return file
-            self._discard()  # another process took it for stale before it was locked
+    def _create(self, path: Path) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._file = path.open("xb")
 
     def write(self, name: str, pieces: Iterable[Any]) -> None:
         """Write the next tensor, given as buffers of bytes. Raises ValueError if it is another one or of another size."""
@@ -176,8 +160,8 @@ class GgufWriter:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            self._part.replace(self.target)
-            _sync_folder(self.target.parent)
+            self._part.path.replace(self.target)
+            sync_folder(self.target.parent)
         except OSError as failure:
             raise self._explain(failure) from failure
         finally:
@@ -187,11 +171,7 @@ class GgufWriter:
         with suppress(OSError):
             if self._file is not None:
                 self._file.close()
-        with suppress(OSError):
-            self._part.unlink(missing_ok=True)
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._part.discard()
 
     def _explain(self, error: BaseException) -> BaseException:
         if not isinstance(error, OSError):
@@ -217,34 +197,6 @@ def check_target(target: Path, *, force: bool) -> None:
                 raise TargetError(f"{target}: is not a GGUF file and is not replaced; choose another name")
     except OSError as error:
         raise TargetError(f"{target}: cannot be used ({error.strerror}); choose another name") from None
-
-
-def _check_room(target: Path, size_bytes: int) -> None:
-    free = shutil.disk_usage(target.parent).free
-    if size_bytes > free:
-        raise TargetError(f"{target}: needs {size_bytes:,} bytes and {free:,} are free; make room or choose a smaller format")
-
-
-def _remove_stale(target: Path) -> None:
-    """Remove the target's temporary files that no process holds."""
-    ours = re.compile(re.escape(target.name) + r"\.[0-9a-f]{8}\.part")
-    with suppress(OSError):
-        for part in target.parent.iterdir():
-            if ours.fullmatch(part.name) and not part.is_symlink() and part.is_file():
-                with suppress(OSError):
-                    _remove_if_free(part)
-
-
-def _remove_if_free(part: Path) -> None:
-    if fcntl is None:
-        part.unlink()
-        return
-    handle = os.open(part, os.O_RDWR)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        part.unlink()
-    finally:
-        os.close(handle)
 
 
 def pack_header(metadata: Metadata, tensors: Sequence[TensorInfo]) -> bytes:
@@ -276,13 +228,3 @@ def _pack(kind: Kind, value: Any) -> bytes:
 def _pack_text(value: str) -> bytes:
     raw = value.encode("utf-8")
     return struct.pack("<Q", len(raw)) + raw
-
-
-def _sync_folder(folder: Path) -> None:
-    """Put the new name on disk too, where the system lets a folder be synced."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

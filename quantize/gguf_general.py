@@ -5,15 +5,17 @@ Source: gguf-py/gguf/metadata.py and utility.py @ggml-org/llama.cpp (the same ru
 
 from __future__ import annotations
 
+import math
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from backends.checkpoint import read_json
-from quantize.gguf_file import Kind, Metadata, Value, real, text, texts, uint
-from quantize.gguf_names import number
+from quantize.dimensions import number
+from quantize.gguf_file import Kind, Metadata, TensorInfo, Value, real, text, texts, uint
 
 _SIZE = re.compile(r"(a|\d+x)?\d+([._]\d+)?[kmbt]\d?|small|mini|medium|large|x?xl", re.IGNORECASE)
 _VERSION = re.compile(r"(v|iter)?\d+(\.\d+)*", re.IGNORECASE)
@@ -33,9 +35,10 @@ class ModelName:
     size_label: str | None = None
 
 
-def general_metadata(folder: Path, config: dict[str, Any], parameters: int) -> Metadata:
+def general_metadata(folder: Path, config: dict[str, Any], tensors: Sequence[TensorInfo]) -> Metadata:
     """general.name, .version, .organization, .finetune, .basename, .size_label, .license..., .base_model.*, .dataset.*, .tags,
-    .languages. `parameters` is the number of weights. The folder's README.md (a model card) may be missing."""
+    .languages. `tensors` are those of the file. The folder's README.md (a model card) may be missing."""
+    parameters = sum(math.prod(tensor.shape) for tensor in tensors)
     card = read_card(folder / "README.md")
     own_name = os.fsencode(folder.resolve().name).decode("utf-8", "replace")  # a folder's name need not be Unicode
     known: dict[str, str] = {}
@@ -48,7 +51,9 @@ def general_metadata(folder: Path, config: dict[str, Any], parameters: int) -> M
                 if value is not None:
                     known.setdefault(field, title(value) if field == "name" else value)
     known.setdefault("name", own_name)
-    known.setdefault("size_label", size_label(parameters))
+    stacks = [tensor.shape for tensor in tensors if "_exps." in tensor.name]
+    experts = stacks[0][0] if stacks else 0
+    known.setdefault("size_label", size_label(parameters, experts, sum(map(math.prod, stacks))))
 
     out = {f"general.{field}": text(known[field]) for field in _ORDER if field in known}
     for field, key in (("license", "license"), ("license_name", "license.name"), ("license_link", "license.link")):
@@ -89,8 +94,10 @@ def sampling_metadata(folder: Path) -> Metadata:
     return out
 
 
-def size_label(parameters: int) -> str:
-    """1777088000 -> "1.8B": two digits at least."""
+def size_label(parameters: int, experts: int = 0, in_experts: int = 0) -> str:
+    """1777088000 -> "1.8B": two digits at least. With experts, "256x20B": how many there are, and the size of a model with one of them."""
+    if experts:
+        return f"{experts}x{size_label(parameters - in_experts + in_experts // experts)}"
     for scale, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
         if parameters > scale or unit == "K":
             break

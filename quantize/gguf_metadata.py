@@ -5,35 +5,37 @@ Source: conversion/base.py @ggml-org/llama.cpp.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from backends.checkpoint import short
+from quantize.dimensions import DeepseekDimensions, Model, number, rope_type
 from quantize.errors import UnsupportedModel
 from quantize.formats import Format
-from quantize.gguf_file import Metadata, real, text, uint
+from quantize.gguf_deepseek import deepseek_metadata
+from quantize.gguf_file import Metadata, TensorInfo, real, text, uint
 from quantize.gguf_general import general_metadata, sampling_metadata
-from quantize.gguf_names import Dimensions, number, rope_type
 from quantize.gguf_tokenizer import tokenizer_metadata
 
 QUANTIZATION_VERSION = 2  # of the block layouts; ggml.h
 
 
-def gguf_metadata(folder: Path, config: dict[str, Any], d: Dimensions, to: Format, parameters: int) -> Metadata:
+def gguf_metadata(folder: Path, config: dict[str, Any], d: Model, to: Format, tensors: Sequence[TensorInfo]) -> Metadata:
     """Everything but the tensors. Raises UnsupportedModel or ModelFileError; see tokenizer_metadata for the tokenizer's."""
     assert to.file_type is not None
     return {
         "general.architecture": text(d.architecture),
         "general.type": text("model"),
         **sampling_metadata(folder),
-        **general_metadata(folder, config, parameters),
+        **general_metadata(folder, config, tensors),
         **_model_metadata(d, to.file_type),
         "general.quantization_version": uint(QUANTIZATION_VERSION),
         **tokenizer_metadata(folder, config, d.architecture, d.vocabulary),
     }
 
 
-def _model_metadata(d: Dimensions, file_type: int) -> Metadata:
+def _model_metadata(d: Model, file_type: int) -> Metadata:
     """The architecture's own keys. llama.cpp computes with what stands here, so nothing is left to its defaults."""
     a = d.architecture
     out = {
@@ -42,11 +44,14 @@ def _model_metadata(d: Dimensions, file_type: int) -> Metadata:
         f"{a}.embedding_length": uint(d.hidden),
         f"{a}.feed_forward_length": uint(d.feed_forward),
         f"{a}.attention.head_count": uint(d.heads),
-        f"{a}.attention.head_count_kv": uint(d.kv_heads),
+        # DeepSeek's latents are keys and values that all heads share
+        f"{a}.attention.head_count_kv": uint(1 if isinstance(d, DeepseekDimensions) else d.kv_heads),
         **_rope_scaling(d),
         f"{a}.rope.freq_base": real(d.rope_theta),
         f"{a}.attention.layer_norm_rms_epsilon": real(d.norm_epsilon),
     }
+    if isinstance(d, DeepseekDimensions):
+        return out | deepseek_metadata(d, file_type)
     if d.head_dim_given:
         out[f"{a}.attention.key_length"] = uint(d.head_dim)
         out[f"{a}.attention.value_length"] = uint(d.head_dim)
@@ -57,7 +62,7 @@ def _model_metadata(d: Dimensions, file_type: int) -> Metadata:
     return out
 
 
-def _rope_scaling(d: Dimensions) -> Metadata:
+def _rope_scaling(d: Model) -> Metadata:
     """Linear and YaRN scaling are metadata; llama3's is a tensor (gguf_names.rope_frequency_divisors)."""
     kind = rope_type(d.rope)
     if kind not in ("linear", "yarn"):

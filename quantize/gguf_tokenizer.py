@@ -8,8 +8,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from backends.base import ModelFileError
-from backends.checkpoint import read_json, read_small, short
+from backends.checkpoint import short
+from backends.tokenizer_files import (
+    AddedToken,
+    UnsupportedTokenizer,
+    added_tokens,
+    bpe_model,
+    chat_template,
+    content,
+    leaves_text,
+    merges,
+    plain_vocabulary,
+    read_tokenizer,
+    special_ids,
+    steps,
+)
 from quantize.errors import UnsupportedModel
 from quantize.gguf_file import Kind, Metadata, Value, flag, text, texts, uint
 
@@ -37,19 +50,17 @@ def tokenizer_metadata(folder: Path, config: dict[str, Any], architecture: str, 
     Raises UnsupportedModel if the tokenizer is no byte-level BPE, splits text in a way llama.cpp has no name for, or does not
     fit the vocabulary; ModelFileError if a file is missing or damaged.
     """
-    if not (folder / "tokenizer.json").is_file():
-        others = [n for n in ("tokenizer.model", "vocab.json", "vocab.txt") if (folder / n).is_file()]
-        found = f"; {', '.join(others)} alone is not supported" if others else "; download it"
-        raise ModelFileError(f"{folder / 'tokenizer.json'}: missing{found}")
-    tokenizer = read_json(folder / "tokenizer.json")
-    settings = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
-    model = tokenizer.get("model")
-    if not isinstance(model, dict) or model.get("type") != "BPE":
-        kind = model.get("type") if isinstance(model, dict) else model
-        raise UnsupportedModel(f"{folder / 'tokenizer.json'}: tokenizer of type {short(kind)}; byte-level BPE is supported")
-    added = _added_tokens(tokenizer)
-    tokens, types = _vocabulary(folder, model, added, vocabulary)
-    ids = _special_ids(settings, config, added, vocabulary)
+    tokenizer, settings = read_tokenizer(folder)
+    try:
+        model = bpe_model(folder, tokenizer)
+        added = added_tokens(folder, tokenizer)
+        tokens, types = _vocabulary(folder, plain_vocabulary(folder, model, added, vocabulary), added, vocabulary)
+        ids = special_ids(settings, config, added, vocabulary)
+        pairs = merges(folder, model)
+    except UnsupportedTokenizer as error:
+        raise UnsupportedModel(str(error)) from None
+    if not pairs:
+        raise UnsupportedModel(f"{folder / 'tokenizer.json'}: no merges; llama.cpp needs at least one in a byte-level vocabulary")
     add = _added_automatically(tokenizer, settings)
 
     out: Metadata = {}
@@ -60,10 +71,14 @@ def tokenizer_metadata(folder: Path, config: dict[str, Any], architecture: str, 
     out["tokenizer.ggml.pre"] = text(pre_tokenizer(folder, tokenizer, adds_bos=add.get("bos", False)))
     out["tokenizer.ggml.tokens"] = texts(tokens)
     out["tokenizer.ggml.token_type"] = Value(Kind.ARRAY, types, Kind.INT32)
-    out["tokenizer.ggml.merges"] = texts(_merges(folder, model))
+    out["tokenizer.ggml.merges"] = texts([" ".join(part.replace(" ", "\u0120") for part in pair) for pair in pairs])
     out |= {f"tokenizer.ggml.{_ID_KEYS[kind]}": uint(token) for kind, token in ids.items()}
     out |= {f"tokenizer.ggml.add_{kind}_token": flag(value) for kind, value in add.items()}
-    template = _chat_template(folder, settings)
+    template = chat_template(folder, settings)
+    if template and "\0" in template:
+        raise UnsupportedModel(
+            "the chat template holds a NUL character, where llama.cpp would cut it; download the tokenizer's files again"
+        )
     if template:
         out["tokenizer.chat_template"] = text(template)
     return out
@@ -77,7 +92,7 @@ def pre_tokenizer(folder: Path, tokenizer: dict[str, Any], *, adds_bos: bool) ->
     """
     where = folder / "tokenizer.json"
     normalizer = tokenizer.get("normalizer")
-    if not _leaves_text(normalizer):
+    if not leaves_text(normalizer):
         raise UnsupportedModel(
             f"{where}: normalizer {short(normalizer, 120)} has no counterpart in llama.cpp; only NFC or none is supported"
         )
@@ -93,62 +108,28 @@ def pre_tokenizer(folder: Path, tokenizer: dict[str, Any], *, adds_bos: bool) ->
     )
 
 
-def _leaves_text(normalizer: Any) -> bool:
-    """No normalizer, or NFC, which leaves nearly all text typed today as it is: llama.cpp does without it."""
-    if isinstance(normalizer, dict) and normalizer.get("type") == "Sequence":
-        steps = normalizer.get("normalizers")
-        return isinstance(steps, list) and all(_leaves_text(step) for step in steps)
-    return normalizer is None or normalizer == {"type": "NFC"}
-
-
 def _split_steps(pre: Any) -> list[tuple[str, str | None]]:
     """The pre-tokenizer as (type, regex) steps; anything that would change how a regex acts becomes part of the type."""
-    if not isinstance(pre, dict):
-        return []
-    if pre.get("type") == "Sequence":
-        parts = pre.get("pretokenizers")
-        return [step for part in parts for step in _split_steps(part)] if isinstance(parts, list) else []
-    if pre.get("type") == "Split":
-        pattern = pre.get("pattern")
-        regex = pattern.get("Regex") if isinstance(pattern, dict) else None
-        plain = pre.get("behavior") == "Isolated" and not pre.get("invert")
-        return [("Split" if plain else f"Split {pre.get('behavior')} invert={pre.get('invert')}", regex)]
-    if pre.get("type") == "ByteLevel":
-        plain = not pre.get("add_prefix_space") and pre.get("use_regex") is False
-        return [("ByteLevel" if plain else "ByteLevel with its own regex or prefix", None)]
-    return [(str(pre.get("type")), None)]
+    found: list[tuple[str, str | None]] = []
+    for step in steps(pre, "pretokenizers"):
+        kind, regex = step.get("type") if isinstance(step, dict) else step, None
+        if kind == "Split":
+            pattern = step.get("pattern")
+            regex = pattern.get("Regex") if isinstance(pattern, dict) else None
+            if step.get("behavior") != "Isolated" or step.get("invert"):
+                kind = f"Split {step.get('behavior')} invert={step.get('invert')}"
+        elif kind == "ByteLevel" and (step.get("add_prefix_space") or step.get("use_regex") is not False):
+            kind = "ByteLevel with its own regex or prefix"
+        found.append((str(kind), regex))
+    return found
 
 
-def _added_tokens(tokenizer: dict[str, Any]) -> list[dict[str, Any]]:
-    added: Any = tokenizer.get("added_tokens", [])
-    good = isinstance(added, list) and all(
-        isinstance(t, dict) and type(t.get("id")) is int and isinstance(t.get("content"), str) for t in added
-    )
-    if not good:
-        raise UnsupportedModel("tokenizer.json: added_tokens is no list of tokens with an id and a content")
-    return list(added)
-
-
-def _vocabulary(folder: Path, model: dict[str, Any], added: list[dict[str, Any]], size: int) -> tuple[list[str], list[int]]:
+def _vocabulary(folder: Path, plain: dict[str, int], added: list[AddedToken], size: int) -> tuple[list[str], list[int]]:
     """Token texts and types by id; ids that no token has become [PAD<id>]."""
-    where = folder / "tokenizer.json"
-    plain = model.get("vocab")
-    if not isinstance(plain, dict) or not all(type(i) is int for i in plain.values()):
-        raise UnsupportedModel(f"{where}: the vocabulary is no map from tokens to ids")
     by_id: dict[int, tuple[str, int]] = {i: (token, NORMAL) for token, i in plain.items()}
-    if len(by_id) != len(plain):
-        raise UnsupportedModel(f"{where}: two tokens of the vocabulary share an id")
-    for token in added:
-        content = token["content"]
-        if token.get("special") or _looks_special(content):
-            by_id[token["id"]] = (content, CONTROL)
-        else:
-            by_id[token["id"]] = (content.replace("\u2581", " "), USER_DEFINED)
-    outside = [i for i in by_id if not 0 <= i < size]
-    if outside:
-        raise UnsupportedModel(f"{where}: token id {short(max(outside, key=abs))} is outside config.json's vocab_size {size}")
+    by_id |= {token.id: (token.text, CONTROL if token.control else USER_DEFINED) for token in added}
     entries = [by_id.get(i, (f"[PAD{i}]", UNUSED)) for i in range(size)]
-    _check_unique(where, [token for token, _ in entries])
+    _check_unique(folder / "tokenizer.json", [token for token, _ in entries])
     return [token for token, _ in entries], [kind for _, kind in entries]
 
 
@@ -167,42 +148,6 @@ def _check_unique(where: Path, tokens: list[str]) -> None:
             raise UnsupportedModel(f"{where}: tokens {first} and {i} are both {short(token)}, llama.cpp cannot load that; take one out")
 
 
-def _looks_special(token: str) -> bool:
-    """Tokens that tokenizers forget to mark as special, by their shape."""
-    framed = [("<|", "|>"), ("<\uff5c", "\uff5c>"), ("<unused", ">")]
-    return token in ("<pad>", "<mask>", "<2mass>", "[@BOS@]") or any(token.startswith(a) and token.endswith(b) for a, b in framed)
-
-
-def _merges(folder: Path, model: dict[str, Any]) -> list[str]:
-    merges = model.get("merges")
-    if not isinstance(merges, list) or not merges:
-        raise UnsupportedModel(f"{folder / 'tokenizer.json'}: no merges; llama.cpp needs at least one in a byte-level vocabulary")
-    if all(isinstance(m, str) for m in merges):
-        return merges
-    if all(isinstance(m, list) and len(m) == 2 and all(isinstance(part, str) for part in m) for m in merges):
-        return [" ".join(part.replace(" ", "\u0120") for part in m) for m in merges]
-    raise UnsupportedModel(f"{folder / 'tokenizer.json'}: merges are neither texts nor pairs of texts")
-
-
-def _special_ids(settings: dict[str, Any], config: dict[str, Any], added: list[dict[str, Any]], size: int) -> dict[str, int]:
-    """Ids of bos, eos... by name: the tokenizer's word first (R1's distills: config.json has another BOS), then config.json's."""
-    ids: dict[str, int] = {}
-    for kind in _ID_KEYS:
-        entry = settings.get(f"{kind}_token")
-        content = entry.get("content") if isinstance(entry, dict) else entry
-        found = next((t["id"] for t in added if t["content"] == content), None)
-        if found is not None:
-            ids[kind] = found
-    for kind in _ID_KEYS:
-        number = config.get(f"{kind}_token_id")
-        if kind not in ids and type(number) is int:
-            ids[kind] = number
-    for kind, number in ids.items():
-        if not 0 <= number < size:
-            raise UnsupportedModel(f"config.json: {kind}_token_id {short(number)} is outside vocab_size {size}")
-    return ids
-
-
 def _added_automatically(tokenizer: dict[str, Any], settings: dict[str, Any]) -> dict[str, bool]:
     """Which of bos, eos, sep the tokenizer puts around a text: its post-processor decides, tokenizer_config.json fills in."""
     add: dict[str, bool] = {}
@@ -214,7 +159,7 @@ def _added_automatically(tokenizer: dict[str, Any], settings: dict[str, Any]) ->
             add.setdefault("bos", False)
             add.setdefault("eos", False)
         elif kind == "TemplateProcessing":
-            _read_post_template(step, _content(settings.get("bos_token")), _content(settings.get("eos_token")), add)
+            _read_post_template(step, content(settings.get("bos_token")), content(settings.get("eos_token")), add)
         else:
             raise UnsupportedModel(f"tokenizer.json: post-processor {short(kind)}; ByteLevel and TemplateProcessing are supported")
     for kind in ("bos", "eos", "sep"):
@@ -245,25 +190,3 @@ def _template_items(items: Any) -> list[str]:
     """Special tokens by their text, sequences as "A" and "B"."""
     entries = [entry for item in items if isinstance(item, dict) for entry in item.values()] if isinstance(items, list) else []
     return [str(entry.get("id")) for entry in entries if isinstance(entry, dict)]
-
-
-def _content(entry: Any) -> str | None:
-    content = entry.get("content") if isinstance(entry, dict) else entry
-    return content if isinstance(content, str) else None
-
-
-def _chat_template(folder: Path, settings: dict[str, Any]) -> str | None:
-    """The default chat template: in tokenizer_config.json (a text, or a list of named ones) or in a file of its own."""
-    template = settings.get("chat_template")
-    if isinstance(template, list):
-        template = next((t.get("template") for t in template if isinstance(t, dict) and t.get("name") == "default"), None)
-    if template is None and (folder / "chat_template.jinja").is_file():
-        try:
-            template = read_small(folder / "chat_template.jinja").decode("utf-8").replace("\r\n", "\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ModelFileError(f"{folder / 'chat_template.jinja'}: cannot be read ({error}); download it again") from None
-    if isinstance(template, str) and "\0" in template:
-        raise UnsupportedModel(
-            "the chat template holds a NUL character, where llama.cpp would cut it; download the tokenizer's files again"
-        )
-    return template if isinstance(template, str) else None

@@ -56,6 +56,16 @@ def test_ask_json_is_one_object_with_the_promised_keys() -> None:
     assert again["thought"] == reply["thought"]
 
 
+def test_the_reference_backend_gives_the_same_answer() -> None:
+    replies = [
+        json.loads(localr1_run("ask", "--json", "--temperature", "0", "--backend", b, STRAWBERRY).stdout) for b in ("reference", "gguf")
+    ]
+    assert [r["backend"] for r in replies] == ["reference", "gguf"]
+    assert replies[0]["answer"] == replies[1]["answer"] and replies[0]["usage"] == replies[1]["usage"]
+    thinking = json.loads(localr1_run("ask", "--json", "--backend", "reference", "--think-budget", "4", STRAWBERRY).stdout)
+    assert thinking["usage"]["thought_tokens"] == 4 and thinking["answer"]
+
+
 def test_limits_end_a_turn_early_and_say_so() -> None:
     done = localr1_run("ask", "--max-tokens", "5", STRAWBERRY)
     assert (done.returncode, done.stdout) == (0, "")
@@ -93,6 +103,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[list[str], str]]:
     (unknown / "config.json").write_text(json.dumps(config | {"model_type": "mamba", "architectures": ["MambaForCausalLM"]}))
     (folder / "empty").mkdir()
     (folder / "cut.gguf").write_bytes(b"GGUF\x03\x00\x00\x00")
+    (folder / "magic.gguf").write_bytes(b"GGUF")
     (folder / "text.gguf").write_text("not a model")
     return {
         "no model": (["-m", str(folder / "nothing"), "hi"], "no model called"),
@@ -106,6 +117,8 @@ def bad_inputs(folder: Path) -> dict[str, tuple[list[str], str]]:
         "unknown architecture": (["-m", str(unknown), "hi"], "MambaForCausalLM"),
         "empty folder": (["-m", str(folder / "empty"), "hi"], "config.json"),
         "backend that is not there": (["--backend", "mlx", "hi"], "mlx"),
+        "GGUF for the reference": (["--backend", "reference", "-m", str(folder / "magic.gguf"), "hi"], "runs checkpoint folders"),
+        "unknown to the reference": (["--backend", "reference", "-m", str(unknown), "hi"], "model_type is 'mamba'"),
         "context beyond the model": (["--context", "1000000", "hi"], "choose 1 to 4,096"),
     }
 
@@ -113,6 +126,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[list[str], str]]:
 CASES = [
     "no model", "empty prompt", "blank prompt", "prompt longer than the context", "missing shard", "truncated safetensors", "truncated GGUF",
     "no GGUF", "unknown architecture", "empty folder", "backend that is not there", "context beyond the model",
+    "GGUF for the reference", "unknown to the reference",
 ]  # fmt: skip
 
 

@@ -233,7 +233,7 @@ def _moe(raw: dict[str, Any], model_type: str) -> Moe | None:
         raise ModelFileError(
             f"config.json: num_experts_per_tok {chosen} of n_routed_experts {experts} does not fit topk_group {kept} of n_group {groups}"
         )
-    norm = flag(raw, "norm_topk_prob", v3)
+    norm = flag(raw, "norm_topk_prob", None if v3 else False)
     if norm and not v3:  # DeepSeek's own code then leaves the scaling out, other programs do not: no published model has it
         raise ModelFileError(
             "config.json: norm_topk_prob is true, which no published deepseek_v2 model has and programs compute differently"
@@ -251,7 +251,7 @@ def _moe(raw: dict[str, Any], model_type: str) -> Moe | None:
         scoring_func=scoring,
         topk_method=method,
         norm_topk_prob=norm,
-        routed_scaling_factor=positive(raw, "routed_scaling_factor", 1.0),
+        routed_scaling_factor=positive(raw, "routed_scaling_factor", None if v3 else 1.0),
     )
 
 

@@ -49,11 +49,12 @@ def quantize_tiles(x: np.ndarray, *, ue8m0: bool = False) -> tuple[np.ndarray, n
 def quantize_blocks(w: np.ndarray, *, ue8m0: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Weights float32 [N, K] -> codes uint8 [N, K], scale_inv float32 [ceil(N/B), ceil(K/B)]; w is about codes * scale_inv.
 
-    A block of zeros gets the scale 1.
+    A block of zeros, or of values too small for a float32 scale, gets the scale 1.
     """
     rows, columns = np.arange(0, w.shape[0], B), np.arange(0, w.shape[1], B)
     amax = np.maximum.reduceat(np.maximum.reduceat(np.abs(w), rows, axis=0), columns, axis=1)
-    scale_inv = _scale(np.where(amax == 0, np.float32(E4M3_MAX), amax), ue8m0)
+    scale_inv = _scale(amax, ue8m0)
+    scale_inv[scale_inv == 0] = 1
     codes = np.empty(w.shape, np.uint8)
     for n, scale in zip(rows, scale_inv, strict=True):
         codes[n : n + B] = e4m3_encode(w[n : n + B] / _spread(scale, w.shape[1]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +13,11 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from goldens import checkpoints as goldens
 from safetensors.numpy import save_file
+
+from backends.llamacpp import LlamaCppBackend
+from backends.llamacpp_library import library
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -123,3 +127,71 @@ def edit_json(path: Path, **changes: Any) -> None:
 @pytest.fixture
 def edit() -> Callable[..., None]:
     return edit_json
+
+
+DTYPES = {
+    "float32": "F32", "float16": "F16", "bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3", "float8_e8m0fnu": "F8_E8M0", "int32": "I32",
+}  # fmt: skip
+
+
+def write_weights(path: Path, tensors: dict[str, np.ndarray]) -> None:
+    """One safetensors file, by the format's description: the package's own writer knows no E8M0."""
+    header: dict[str, Any] = {}
+    end = 0
+    for name, tensor in tensors.items():
+        begin, end = end, end + tensor.nbytes
+        header[name] = dict(dtype=DTYPES[tensor.dtype.name], shape=tensor.shape, data_offsets=[begin, end])
+    raw = json.dumps(header).encode()
+    path.write_bytes(len(raw).to_bytes(8, "little") + raw + b"".join(tensor.tobytes() for tensor in tensors.values()))
+
+
+@pytest.fixture
+def rewrite() -> Callable[..., None]:
+    """Give a checkpoint in one file other weights."""
+    return lambda folder, tensors: write_weights(folder / "model.safetensors", tensors)
+
+
+def cut_tokenizer(folder: Path) -> None:
+    """Leave the ASCII letters and signs of the recipe's tokenizer: the goldens have a vocabulary of 160."""
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    letters = [chr(i) for i in range(33, 127)] + ["Ġ", "Ċ", "Ġa"]
+    tokenizer["model"] |= dict(vocab={letter: i for i, letter in enumerate(letters)}, merges=["Ġ a"])
+    for i, token in enumerate(tokenizer["added_tokens"], len(letters)):
+        token["id"] = i
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+
+
+@pytest.fixture
+def make_golden(tmp_path: Path) -> Callable[..., Made]:
+    """A kind of tests/goldens with a tokenizer, drawn from its config or from a changed one."""
+
+    def make(kind: str, name: str | None = None, **changes: Any) -> Made:
+        changed = replace(goldens.KINDS[kind], config=goldens.KINDS[kind].config | changes)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(goldens.KINDS, kind, changed)
+            made = Made(goldens.build(kind, tmp_path / (name or kind)), changed.config, goldens.tensors(kind))
+        recipe_tokenizer().write_tokenizer(made.folder)
+        if changed.config["vocab_size"] == 160:
+            cut_tokenizer(made.folder)
+        return made
+
+    return make
+
+
+@pytest.fixture
+def exact_llama_cpp(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, np.ndarray], np.ndarray]:
+    """Logits with the cache in F32 and without flash attention, which rounds to F16 on its way: then llama.cpp is exact to 1e-4."""
+    real = library().llama_context_default_params
+
+    def exact() -> Any:
+        params = real()
+        params.type_k = params.type_v = 0  # GGML_TYPE_F32
+        params.flash_attn_type = 0  # LLAMA_FLASH_ATTN_TYPE_DISABLED
+        return params
+
+    def logits(path: Path, tokens: np.ndarray) -> np.ndarray:
+        monkeypatch.setattr(library(), "llama_context_default_params", exact)
+        with LlamaCppBackend(path, 512) as backend:
+            return backend.logits(tokens.tolist())
+
+    return logits

@@ -105,8 +105,10 @@ def test_blocks_with_partial_borders(shape):
             assert scale_inv[n // 128, k // 128] == np.abs(block).max() / np.float32(448)
 
 
-def test_a_block_of_zeros_stays_zero():
-    codes, scale_inv = quantize_blocks(np.zeros((3, 200), np.float32))
+@pytest.mark.parametrize("value", [0.0, 1e-45, 1e-43])
+@pytest.mark.parametrize("ue8m0", [False, True])
+def test_a_block_of_zeros_or_next_to_it_becomes_zero(value, ue8m0):
+    codes, scale_inv = quantize_blocks(np.full((3, 200), value, np.float32), ue8m0=ue8m0)
     assert not codes.any() and (scale_inv == 1).all()
 
 

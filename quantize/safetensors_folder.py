@@ -1,0 +1,235 @@
+"""Checkpoint folders: an atomic writer of config.json, safetensors in shards, their index, and the source's small files.
+
+Source: format description of safetensors (README.md@huggingface/safetensors); `split_torch_state_dict_into_shards`@huggingface/huggingface_hub.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+from backends.base import ModelFileError
+from backends.checkpoint import CONFIG, DTYPE_BYTES, INDEX, WEIGHTS, read_json
+from quantize.errors import TargetError
+from quantize.parts import Part, check_room, sync_folder
+
+SHARD_BYTES = 4_000_000_000
+SMALL_FILE_BYTES = 64 << 20
+# What a model folder can hold beside the weights that are written, and no copy should have: the same weights in other formats.
+OTHER_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".h5", ".msgpack", ".part", ".index.json")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """A tensor to write, with its dtype as safetensors spells it."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * DTYPE_BYTES[self.dtype]
+
+
+class FolderWriter:
+    """Writes a checkpoint folder: announced tensors in any order, and everything else on leaving. A context manager.
+
+    Everything goes to a temporary folder beside the target, which takes the target's name when all is on disk, and is
+    removed if anything comes in between. Of `source`, the small files are copied: tokenizer, chat template, model card.
+
+    Raises TargetError: the target exists and may not be replaced, its parent is missing, there is no room.
+    """
+
+    def __init__(self, target: Path, source: Path, config: dict[str, Any], tensors: Sequence[StoredTensor], *, force: bool = False) -> None:
+        self.target = check_folder(target, force=force)
+        self._config = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+        self._copies = small_files(source)
+        self._headers: dict[str, bytes] = {}
+        self._places: dict[str, tuple[str, int, int]] = {}  # of each tensor that is not written yet: file, offset, size
+        for file, shard in _named(_shards(tensors)).items():
+            self._headers[file], places = pack_shard(shard)
+            self._places |= {name: (file, *place) for name, place in places.items()}
+        self._weight_map = {name: file for name, (file, _, _) in sorted(self._places.items())}
+        self._total_bytes = sum(tensor.nbytes for tensor in tensors)
+        self.size_bytes = sum(map(len, self._headers.values())) + self._total_bytes
+        self._part = Part(self.target)
+        self._files: dict[str, BinaryIO] = {}
+        check_room(self.target, self.size_bytes + sum(path.stat().st_size for path in self._copies))
+
+    def __enter__(self) -> Self:
+        try:
+            self._part.create(Path.mkdir)
+            for file, header in self._headers.items():
+                self._files[file] = (self._part.path / file).open("xb")
+                self._files[file].write(header)
+        except BaseException as error:
+            self._discard()
+            raise self._explain(error) from error
+        return self
+
+    def write(self, name: str, pieces: Iterable[Any]) -> None:
+        """Write a tensor, given as buffers of bytes. Raises ValueError if it was not announced, or with another size."""
+        if name not in self._places:
+            raise ValueError(f"tensor {name!r} was not announced, or is written already")
+        file, begin, expected = self._places.pop(name)
+        written = 0
+        self._seek(file, begin)
+        for piece in pieces:
+            written += self._put(file, piece)
+        if written != expected:
+            raise ValueError(f"tensor {name!r} has {written:,} bytes, {expected:,} were announced")
+
+    def _seek(self, file: str, begin: int) -> None:
+        try:
+            self._files[file].seek(begin)
+        except OSError as error:  # what is buffered is written first
+            raise self._explain(error) from error
+
+    def _put(self, file: str, piece: Any) -> int:
+        try:
+            return self._files[file].write(piece)
+        except OSError as error:
+            raise self._explain(error) from error
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if kind is not None:
+                return
+            if self._places:
+                raise ValueError(f"tensor {next(iter(self._places))!r} was announced and not written")
+            for file in self._files.values():
+                file.flush()
+                os.fsync(file.fileno())
+                file.close()
+            self._write_small_files()
+            sync_folder(self._part.path)
+            _take_place(self._part.path, self.target)
+            sync_folder(self.target.parent)
+        except OSError as failure:
+            raise self._explain(failure) from failure
+        finally:
+            self._discard()
+
+    def _write_small_files(self) -> None:
+        for path in self._copies:
+            try:
+                shutil.copyfile(path, self._part.path / path.name)
+            except OSError as error:
+                raise TargetError(
+                    f"{path}: cannot be copied ({error.strerror}); check that it can be read and that there is room"
+                ) from error
+        if len(self._headers) > 1:
+            index = {"metadata": {"total_size": self._total_bytes}, "weight_map": self._weight_map}
+            (self._part.path / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        (self._part.path / CONFIG).write_text(self._config, encoding="utf-8")
+
+    def _discard(self) -> None:
+        for file in self._files.values():
+            with suppress(OSError):
+                file.close()
+        self._part.discard()
+
+    def _explain(self, error: BaseException) -> BaseException:
+        if not isinstance(error, OSError):
+            return error
+        return TargetError(f"{self.target}: cannot be written ({error.strerror}); choose another place or make room")
+
+
+def pack_shard(tensors: Sequence[StoredTensor]) -> tuple[bytes, dict[str, tuple[int, int]]]:
+    """A safetensors header, and where in the file each tensor goes: (offset, size). Wide types come first, so that all are aligned."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offsets, end = {}, 0
+    for tensor in sorted(tensors, key=lambda t: (-DTYPE_BYTES[t.dtype], t.name)):
+        header[tensor.name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": (end, end + tensor.nbytes)}
+        offsets[tensor.name] = (end, tensor.nbytes)
+        end += tensor.nbytes
+    raw = json.dumps(header, separators=(",", ":")).encode()
+    raw += b" " * (-len(raw) % 8)
+    packed = len(raw).to_bytes(8, "little") + raw
+    return packed, {name: (len(packed) + begin, size) for name, (begin, size) in offsets.items()}
+
+
+def _shards(tensors: Sequence[StoredTensor]) -> list[list[StoredTensor]]:
+    """In the order given; a tensor that would make a shard too large begins the next."""
+    shards: list[list[StoredTensor]] = [[]]
+    size = 0
+    for tensor in tensors:
+        if shards[-1] and size + tensor.nbytes > SHARD_BYTES:
+            shards.append([])
+            size = 0
+        shards[-1].append(tensor)
+        size += tensor.nbytes
+    return shards
+
+
+def _named(shards: list[list[StoredTensor]]) -> dict[str, list[StoredTensor]]:
+    if len(shards) == 1:
+        return {WEIGHTS: shards[0]}
+    return {f"model-{i:05d}-of-{len(shards):05d}.safetensors": shard for i, shard in enumerate(shards, 1)}
+
+
+def small_files(source: Path) -> list[Path]:
+    """A checkpoint folder's files beside its weights and its config. Folders, large files and what is no file stay behind."""
+    try:
+        return [
+            path
+            for path in sorted(source.iterdir())
+            if path.is_file() and path.name != CONFIG and not path.name.endswith(OTHER_WEIGHTS) and path.stat().st_size <= SMALL_FILE_BYTES
+        ]
+    except OSError as error:
+        raise ModelFileError(f"{source}: cannot be read ({error.strerror})") from None
+
+
+def check_folder(target: Path, *, force: bool) -> Path:
+    """The target's full path. Raises TargetError unless a folder may be written there; only an FP8 checkpoint is ever replaced."""
+    try:
+        path = target.resolve()
+        if not path.parent.is_dir():
+            raise TargetError(f"{target.parent}: no such folder; create it first")
+        if not path.exists():
+            return path
+        if not path.is_dir():
+            raise TargetError(f"{target}: is a file; give the name of a folder to be made")
+        if not force:
+            raise TargetError(f"{target}: exists already; choose another name or pass --force to replace it")
+        if not _is_ours(path):
+            raise TargetError(f"{target}: is not a checkpoint in block FP8, and is not replaced; choose another name")
+        return path
+    except OSError as error:
+        raise TargetError(f"{target}: cannot be used ({error.strerror}); choose another name") from None
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder is empty, or a checkpoint in FP8 and nothing else: no folder in it."""
+    entries = list(folder.iterdir())
+    if not entries:
+        return True
+    try:
+        q = read_json(folder / CONFIG).get("quantization_config")
+    except ModelFileError:
+        return False
+    return isinstance(q, dict) and q.get("quant_method") == "fp8" and not any(entry.is_dir() for entry in entries)
+
+
+def _take_place(part: Path, target: Path) -> None:
+    """Rename the finished folder. One that is to be replaced steps aside first, and comes back if the renaming fails."""
+    if not target.exists():
+        part.rename(target)
+        return
+    aside = part.with_suffix(".old")
+    target.rename(aside)
+    try:
+        part.rename(target)
+    except BaseException:
+        aside.rename(target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)  # the new one is in place, and what cannot be removed is not in its way
