@@ -26,13 +26,16 @@ CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.
 # Bytes per element of each safetensors dtype that checkpoints use.
 DTYPE_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
-    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,
+    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
 }  # fmt: skip
 
 # A header costs about 130 bytes a tensor: one file with all 92,000 tensors of DeepSeek-V3 needs 12 MB. More is no checkpoint,
 # and parsed JSON takes many times its size in memory.
 HEADER_LIMIT_BYTES = 32 << 20
 JSON_LIMIT_BYTES = 32 << 20
+
+# Linux maps so much around a page that is read; a neighbour's pages that came along are forgotten too.
+FAULT_AROUND_BYTES = 64 << 10
 
 AGAIN = "download it again"
 
@@ -111,10 +114,10 @@ class Checkpoint:
     def release(self, name: str) -> None:
         """Let the system forget the pages of a tensor that has been read; a later read fetches them from the file again."""
         entry = self._entries[name]
-        begin = -(-entry.begin // mmap.PAGESIZE) * mmap.PAGESIZE
-        end = entry.end // mmap.PAGESIZE * mmap.PAGESIZE
-        if entry.file in self._maps and end > begin and hasattr(mmap, "MADV_DONTNEED"):
-            self._maps[entry.file].madvise(mmap.MADV_DONTNEED, begin, end - begin)
+        if entry.file in self._maps and hasattr(mmap, "MADV_DONTNEED"):
+            pages = self._maps[entry.file]
+            begin = max(0, entry.begin - FAULT_AROUND_BYTES) // mmap.PAGESIZE * mmap.PAGESIZE
+            pages.madvise(mmap.MADV_DONTNEED, begin, min(entry.end + FAULT_AROUND_BYTES, len(pages)) - begin)
 
     def close(self) -> None:
         """Drop the maps; arrays still in use keep theirs alive."""
@@ -290,7 +293,8 @@ def _numpy_dtype(dtype: str) -> np.dtype[Any]:
         "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16,
         "F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E5M2": ml_dtypes.float8_e5m2,
         "F8_E8M0": ml_dtypes.float8_e8m0fnu,
-        "I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8, "U8": np.uint8, "BOOL": np.bool_,
+        "I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8, "BOOL": np.bool_,
+        "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8,
     }  # fmt: skip
     found: np.dtype[Any] = np.dtype(types[dtype])
     return found

@@ -142,6 +142,8 @@ class LatentAttention:
         (rows,) = cache.extend(layer, np.concatenate([c_kv, k_r], axis=-1))  # [S, c + r]
         k = rows[:, None]
         mixed = attend(q, k, k[..., : self.mla.kv_lora_rank], self.mla.softmax_scale)  # [T, H, c]
+        self.weights.observe(f"{self.prefix}.kv_b_proj.keys", q_c)
+        self.weights.observe(f"{self.prefix}.kv_b_proj.values", mixed)
         o: np.ndarray = (mixed.swapaxes(0, 1) @ w_uv.swapaxes(1, 2)).swapaxes(0, 1)
         return o
 

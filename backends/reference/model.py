@@ -70,7 +70,7 @@ class Model:
         self.config, self.weights, self.absorbed = config, weights, absorbed
         self.layers = [Layer(weights, config, i, absorbed=absorbed) for i in range(config.num_hidden_layers)]
         self.norm = weights.array("model.norm.weight")
-        self.head = weights.linear("model.embed_tokens" if "lm_head.weight" not in weights else "lm_head")
+        self.head = weights.linear("model.embed_tokens" if config.tie_word_embeddings else "lm_head")
 
     @classmethod
     def open(cls, folder: Path | str, fp8: Fp8Mode = "off", *, absorbed: bool = True) -> Self:

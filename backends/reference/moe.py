@@ -83,6 +83,7 @@ class MixtureOfExperts:
 
     def __call__(self, x: np.ndarray) -> tuple[np.ndarray, Routing]:
         """[T, D] -> [T, D] and where each token went. Only the chosen experts' weights are touched, each once. Equation 12."""
+        self.weights.observe(f"{self.prefix}.gate.weight", x)
         routing = route(x @ self.gate.T, self.bias, self.moe)
         out = np.zeros_like(x) if self.shared is None else self.shared(x)
         for expert in np.unique(routing.experts):

@@ -93,6 +93,9 @@ class Weights:
         bias = self.array(f"{prefix}.bias")
         return lambda x: multiply(x) + bias
 
+    def observe(self, name: str, x: np.ndarray) -> None:
+        """Called with the inputs of matrices that `linear` does not multiply with, for a subclass that looks at them: [T, K] or [T, H, K]."""
+
     def _multiply(self, name: str) -> Linear:
         if self._is_fp8(name) and self._mode != "off":
             if self._mode == "full" and not name.endswith(UNQUANTIZED_INPUT):

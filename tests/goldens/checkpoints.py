@@ -113,6 +113,19 @@ V2_LITE = V2 | dict(
     topk_method="greedy",
 )
 
+# What no published R1 has and transformers' config classes allow: biases, another epsilon, YaRN's own settings, halves rotated.
+LLAMA_BIASED = LLAMA | dict(attention_bias=True, mlp_bias=True, hidden_size=64, rope_scaling=None)
+QWEN3_ODD = {k: v for k, v in QWEN3.items() if k != "head_dim"} | dict(
+    attention_bias=True, hidden_size=48, num_attention_heads=2, num_key_value_heads=1, rms_norm_eps=1e-5,
+    rope_scaling=dict(
+        rope_type="yarn", factor=4.0, original_max_position_embeddings=512, beta_fast=20, beta_slow=2, truncate=False, attention_factor=1.3
+    ),
+)  # fmt: skip
+V3_ODD = V3 | dict(
+    attention_bias=True, first_k_dense_replace=0, norm_topk_prob=False, num_nextn_predict_layers=0, rms_norm_eps=1e-5,
+    rope_interleave=False, routed_scaling_factor=1.0,
+)  # fmt: skip
+
 KINDS: dict[str, Kind] = {
     "qwen2": Kind(11, QWEN2),
     # A head as small as the embedding: the last norm makes up for it.
@@ -125,6 +138,9 @@ KINDS: dict[str, Kind] = {
     # Softmax weights times 16 and times 1 differ in size; the routed experts should weigh about as much as the shared ones.
     "deepseek_v2": Kind(191, V2, gains=(("experts.down_proj", 0.25),)),
     "deepseek_v2-lite": Kind(292, V2_LITE, gains=(("experts.down_proj", 3.0),)),
+    "llama-biased": Kind(61, LLAMA_BIASED),
+    "qwen3-odd": Kind(62, QWEN3_ODD),
+    "deepseek_v3-odd": Kind(65, V3_ODD),
 }
 
 
@@ -152,21 +168,31 @@ def _norm(name: str, size: int) -> Draw:
     return Draw(name + ".weight", (size,), 0.3, centre=1.0)
 
 
-def _mlp(prefix: str, hidden: int, inner: int, gain: float, fp8: bool) -> Iterator[Draw]:
+def _bias(name: str, size: int, there: bool = True) -> Iterator[Draw]:
+    if there:
+        yield Draw(name + ".bias", (size,), 0.1)
+
+
+def _mlp(prefix: str, hidden: int, inner: int, gain: float, fp8: bool, bias: bool = False) -> Iterator[Draw]:
     yield _matrix(prefix + "gate_proj", inner, hidden, 1.2, fp8)
     yield _matrix(prefix + "up_proj", inner, hidden, 1.2, fp8)
     yield _matrix(prefix + "down_proj", hidden, inner, gain, fp8)
+    for part, size in (("gate", inner), ("up", inner), ("down", hidden)):
+        yield from _bias(f"{prefix}{part}_proj", size, bias)
 
 
 def _gqa(prefix: str, c: dict[str, Any]) -> Iterator[Draw]:
     hidden = c["hidden_size"]
-    head = c.get("head_dim", hidden // c["num_attention_heads"])
+    head = c.get("head_dim", 128 if c["model_type"] == "qwen3" else hidden // c["num_attention_heads"])
+    biased = c.get("attention_bias", False)
     q, kv = c["num_attention_heads"] * head, c["num_key_value_heads"] * head
     for letter, rows, gain in (("q", q, 1.3), ("k", kv, 1.3), ("v", kv, 1.0)):
         yield _matrix(f"{prefix}{letter}_proj", rows, hidden, gain)
         if c["model_type"] == "qwen2":
             yield Draw(f"{prefix}{letter}_proj.bias", (rows,), 0.4)
+        yield from _bias(f"{prefix}{letter}_proj", rows, biased)
     yield _matrix(prefix + "o_proj", hidden, q, 2.0 * RESIDUAL)
+    yield from _bias(prefix + "o_proj", hidden, biased)
     if c["model_type"] == "qwen3":
         yield _norm(prefix + "q_norm", head)
         yield _norm(prefix + "k_norm", head)
@@ -179,12 +205,15 @@ def _mla(prefix: str, c: dict[str, Any], fp8: bool) -> Iterator[Draw]:
         yield _matrix(prefix + "q_proj", heads * qk, hidden, 1.0, fp8)
     else:
         yield _matrix(prefix + "q_a_proj", q_rank, hidden, RESIDUAL, fp8)
+        yield from _bias(prefix + "q_a_proj", q_rank, c["attention_bias"])
         yield _norm(prefix + "q_a_layernorm", q_rank)
         yield _matrix(prefix + "q_b_proj", heads * qk, q_rank, 1.0, fp8)
     yield _matrix(prefix + "kv_a_proj_with_mqa", rank + c["qk_rope_head_dim"], hidden, 1.0, fp8)  # latent rows: see _values
+    yield from _bias(prefix + "kv_a_proj_with_mqa", rank + c["qk_rope_head_dim"], c["attention_bias"])
     yield _norm(prefix + "kv_a_layernorm", rank)
     yield _matrix(prefix + "kv_b_proj", heads * (c["qk_nope_head_dim"] + c["v_head_dim"]), rank, 1.0, fp8)
     yield _matrix(prefix + "o_proj", hidden, heads * c["v_head_dim"], 2.0 * RESIDUAL, fp8)
+    yield from _bias(prefix + "o_proj", hidden, c["attention_bias"])
 
 
 def _layer(prefix: str, i: int, c: dict[str, Any], fp8: bool) -> Iterator[Draw]:
@@ -193,7 +222,7 @@ def _layer(prefix: str, i: int, c: dict[str, Any], fp8: bool) -> Iterator[Draw]:
     yield from _mla(prefix + "self_attn.", c, fp8) if deepseek else _gqa(prefix + "self_attn.", c)
     yield _norm(prefix + "post_attention_layernorm", hidden)
     if not deepseek or i < c["first_k_dense_replace"]:
-        yield from _mlp(prefix + "mlp.", hidden, c["intermediate_size"], 1.5 * RESIDUAL, fp8)
+        yield from _mlp(prefix + "mlp.", hidden, c["intermediate_size"], 1.5 * RESIDUAL, fp8, c.get("mlp_bias", False))
         return
     yield _matrix(prefix + "mlp.gate", c["n_routed_experts"], hidden, 1.5)
     if c["topk_method"] == "noaux_tc":

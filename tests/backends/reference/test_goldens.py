@@ -14,7 +14,7 @@ from backends.reference.mtp import MtpModule
 
 LOGITS_MAX, LOGITS_RMS = 2e-4, 1e-5  # the second relative to the size of the logits
 MOE = [kind for kind in KINDS if kind.startswith("deepseek")]
-MTP = [kind for kind in KINDS if kind.startswith("deepseek_v3")]
+MTP = [kind for kind in KINDS if KINDS[kind].config.get("num_nextn_predict_layers")]
 
 
 def close(logits: np.ndarray, wanted: np.ndarray) -> bool:

@@ -14,6 +14,7 @@ from goldens.checkpoints import KINDS
 
 from backends.base import EngineError, ModelFileError
 from backends.checkpoint import Checkpoint
+from backends.reference.fp8 import dequantize_blocks, quantize_blocks
 from backends.reference.model import Model
 from backends.reference.mtp import MtpModule
 from backends.reference.weights import Weights
@@ -162,9 +163,29 @@ def test_scales_as_powers_of_two_bytes_are_read(changed):
             if name.endswith("_scale_inv"):
                 tensors[name] = tensors[name].astype(ml_dtypes.float8_e8m0fnu)
 
+    def plain(tensors: Tensors, config: dict) -> None:
+        powers(tensors, config)
+        del config["quantization_config"]["scale_fmt"]
+
     ids = list(range(30))
     wide = Model.open(changed("deepseek_v3-fp8", powers), "full").logits(ids)
     np.testing.assert_array_equal(Model.open(changed("deepseek_v3-fp8", bytes_), "full").logits(ids), wide)
+    # scale_fmt also rounds the scales of activations
+    assert np.abs(Model.open(changed("deepseek_v3-fp8", plain), "full").logits(ids) - wide).max() > 1e-3
+
+
+def test_eh_proj_is_no_fp8_linear_however_it_is_stored(changed, golden):
+    name, ids = "model.layers.3.eh_proj.weight", golden("deepseek_v3-fp8")["tokens_22"].tolist()
+
+    def stored(tensors: Tensors, config: dict) -> None:
+        codes, tensors[name + "_scale_inv"] = quantize_blocks(tensors[name].astype(np.float32))
+        tensors[name] = codes.view(ml_dtypes.float8_e4m3fn)
+
+    def dequantized(tensors: Tensors, config: dict) -> None:
+        tensors[name] = dequantize_blocks(*quantize_blocks(tensors[name].astype(np.float32)))
+
+    logits = [MtpModule(Model.open(changed("deepseek_v3-fp8", change), "full")).logits(ids) for change in (stored, dequantized)]
+    np.testing.assert_allclose(*logits, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "deepseek_v3", "deepseek_v3-fp8"])
@@ -201,7 +222,7 @@ def test_only_the_chosen_experts_are_read(checkpoint, monkeypatch):
 def test_tied_embeddings_may_be_stored_twice(changed, checkpoint):
     ids = list(range(20))
     plain = Model.open(checkpoint("qwen2-tied")).logits(ids)
-    twice = changed("qwen2-tied", lambda t, c: t.__setitem__("lm_head.weight", t["model.embed_tokens.weight"]))
+    twice = changed("qwen2-tied", lambda t, c: t.__setitem__("lm_head.weight", t["model.embed_tokens.weight"] * 2))  # tied is tied
     np.testing.assert_array_equal(Model.open(twice).logits(ids), plain)
     assert KINDS["qwen2-tied"].config["tie_word_embeddings"] is True
 
