@@ -72,10 +72,19 @@ def parser() -> argparse.ArgumentParser:
     ask.set_defaults(run=run_ask)
 
     quantize = commands.add_parser("quantize", help="make a GGUF file, or a smaller checkpoint, of a checkpoint")
-    quantize.add_argument("source", type=Path, metavar="SRC", help="checkpoint folder (safetensors)")
-    quantize.add_argument("target", type=Path, metavar="DST", help="GGUF file to write; with --to fp8, a folder")
-    quantize.add_argument("--to", required=True, metavar="FORMAT", help="GGUF in F32, F16, BF16 or Q8_0; fp8: safetensors in block FP8")
+    quantize.add_argument("source", type=Path, metavar="SRC", help="checkpoint folder (safetensors), or a GGUF file")
+    quantize.add_argument("target", type=Path, metavar="DST", help="GGUF file to write; with --to fp8 or mlx-..., a folder")
+    quantize.add_argument(
+        "--to", required=True, metavar="FORMAT",
+        help="a GGUF mix: F32, F16, BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, ... IQ1_S; fp8: safetensors in block FP8; mlx-4bit, ...: for mlx-lm",
+    )  # fmt: skip
     quantize.add_argument("--force", action="store_true", help="overwrite DST")
+    calibration = quantize.add_mutually_exclusive_group()
+    calibration.add_argument("--imatrix", type=Path, metavar="FILE", help="importance matrix to use (llama.cpp's GGUF or .dat form)")
+    calibration.add_argument(
+        "--calibrate", type=Path, nargs="?", const=Path(), metavar="TEXT",
+        help="make an importance matrix of a text file, or of the built-in corpus; it is kept as DST.imatrix.gguf",
+    )  # fmt: skip
     quantize.set_defaults(run=run_quantize)
     return main
 
@@ -160,7 +169,7 @@ def run_ask(args: argparse.Namespace) -> int:
 def run_quantize(args: argparse.Namespace) -> int:
     from localr1.converting import quantize
 
-    quantize(args.source, args.target, args.to, args.force)
+    quantize(args.source, args.target, args.to, args.force, args.imatrix, args.calibrate)
     return 0
 
 

@@ -1,18 +1,28 @@
-"""Convert a safetensors folder: a complete plan from the headers, then tensor by tensor, into a file or folder that appears when it is whole."""
+"""Convert a safetensors folder or a GGUF file: a complete plan from the headers, then tensor by tensor, into a file or folder that appears when it is whole."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backends.checkpoint import Checkpoint
-from quantize.formats import writable
+from quantize.errors import QuantizeError
 from quantize.fp8_folder import fp8_job
 from quantize.gguf_job import gguf_job
+from quantize.gguf_source import GgufSource, requantize_job
+from quantize.job import Job, Step
+from quantize.loss import TensorLoss
+from quantize.mlx_folder import mlx_job
+from quantize.mlx_formats import PREFIX, mlx_format
+from quantize.recipe import mix
+
+if TYPE_CHECKING:
+    from quantize.imatrix import ImportanceMatrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +38,8 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was written. `fallbacks`: (tensor, format) pairs that could not take the format asked for, and took this one."""
+    """What was written. `fallbacks`: (tensor, format) pairs that could not take the format asked for, and took this one. `losses`: what
+    became of each of the model's tensors."""
 
     source: Path
     target: Path
@@ -40,14 +51,23 @@ class Report:
     target_bytes: int
     bits_per_weight: float
     fallbacks: tuple[tuple[str, str], ...]
+    warnings: tuple[str, ...]
+    losses: tuple[TensorLoss, ...]
     seconds: float
 
 
 def convert(
-    source: Path, target: Path, format: str, *, on_progress: Callable[[Progress], None] | None = None, force: bool = False
+    source: Path,
+    target: Path,
+    format: str,
+    *,
+    imatrix: ImportanceMatrix | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    force: bool = False,
 ) -> Report:
-    """Convert the checkpoint folder `source`: into the GGUF file `target` if `format` is F32, F16, BF16 or Q8_0, or into the
-    checkpoint folder `target` if it is FP8, DeepSeek's block FP8.
+    """Convert the checkpoint folder, or GGUF file, `source`: into the GGUF file `target` if `format` is one of quantize.recipe.MIXES, or into the
+    checkpoint folder `target` if it is FP8, DeepSeek's block FP8, or one of MLX's formats (mlx-4bit, ...). `imatrix` says
+    which inputs of a weight matter, to GGUF's quantized formats.
 
     Memory: a few pieces of one tensor, besides the tokenizer. The target appears when it is complete, or not at all;
     an exception raised by `on_progress` stops the work.
@@ -56,14 +76,13 @@ def convert(
     (the target exists, or there is no room), QuantizeError (unknown format, weights that do not fit it).
     """
     started = time.perf_counter()
-    to = None if format.upper() == "FP8" else writable(format)
-    with Checkpoint.open(source) as checkpoint:
-        job = fp8_job(checkpoint, target, force=force) if to is None else gguf_job(checkpoint, target, to, force=force)
+    with open_source(source) as opened:
+        job = _job(opened, target, format, imatrix, force)
         total_bytes = sum(step.nbytes for step in job.steps)
         done_bytes = 0
         with job.writer as writer, ThreadPoolExecutor(_processors()) as pool:
             for done, step in enumerate(job.steps, 1):
-                writer.write(step.name, step.pieces(pool))
+                writer.write(step.name, step.pieces(pool, step.loss))
                 done_bytes += step.nbytes
                 if on_progress is not None:
                     on_progress(Progress(step.name, done, len(job.steps), done_bytes, total_bytes))
@@ -74,12 +93,43 @@ def convert(
             architecture=job.architecture,
             tensors=len(job.steps),
             parameters=job.parameters,
-            source_bytes=checkpoint.bytes_total,
+            source_bytes=opened.bytes_total,
             target_bytes=writer.size_bytes,
             bits_per_weight=total_bytes * 8 / job.parameters,
             fallbacks=job.fallbacks,
+            warnings=job.warnings,
+            losses=_losses(job.steps),
             seconds=time.perf_counter() - started,
         )
+
+
+def _losses(steps: Sequence[Step]) -> tuple[TensorLoss, ...]:
+    found: list[TensorLoss] = []
+    for step in steps:
+        if step.shape is None or step.format is None:  # scales, biases
+            found[-1] = replace(found[-1], nbytes=found[-1].nbytes + step.nbytes)
+        else:
+            loss = step.loss
+            found.append(TensorLoss(step.name, step.shape, step.format, step.nbytes, loss.squared_error, loss.squared_weights))
+    return tuple(found)
+
+
+def open_source(source: Path) -> Checkpoint | GgufSource:
+    """A context manager. Raises ModelFileError or UnsupportedModel."""
+    return GgufSource(source) if source.is_file() and source.suffix == ".gguf" else Checkpoint.open(source)
+
+
+def _job(source: Checkpoint | GgufSource, target: Path, format: str, imatrix: ImportanceMatrix | None, force: bool) -> Job:
+    other = format.lower().startswith(PREFIX) or format.upper() == "FP8"
+    if isinstance(source, GgufSource):
+        if other:
+            raise QuantizeError(
+                f"{source.path} is a GGUF file, which can become another one only; for {format}, give the checkpoint folder"
+            )
+        return requantize_job(source, target, mix(format), force=force, imatrix=imatrix)
+    if not other:
+        return gguf_job(source, target, mix(format), force=force, imatrix=imatrix)
+    return fp8_job(source, target, force=force) if format.upper() == "FP8" else mlx_job(source, target, mlx_format(format), force=force)
 
 
 def _processors() -> int:

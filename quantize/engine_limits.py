@@ -41,17 +41,18 @@ def _check_dense(config: dict[str, Any], d: DenseDimensions) -> None:
         raise _refused("attention_bias", config["attention_bias"], "llama.cpp has no biases in qwen3")
     if d.architecture == "qwen2" and d.heads * d.head_dim != d.hidden:
         raise _refused("head_dim", d.head_dim, f"llama.cpp wants hidden_size / num_attention_heads in qwen2, {d.hidden} / {d.heads}")
-    _check_window(config, d)
+    window = sliding_window(config, d)
+    if window is not None:
+        raise _refused("sliding_window", window, f"with use_sliding_window, and llama.cpp lets {d.architecture} see all {d.context} tokens")
 
 
-def _check_window(config: dict[str, Any], d: DenseDimensions) -> None:
-    """Qwen's layers from max_window_layers on see only the last tokens. A window as long as the context hides nothing."""
+def sliding_window(config: dict[str, Any], d: DenseDimensions) -> Any:
+    """The window of tokens that Qwen's layers from max_window_layers on see; None where it hides nothing."""
     if d.architecture == "llama" or not config.get("use_sliding_window"):
-        return
+        return None
     window, first, kinds = config.get("sliding_window", 4096), config.get("max_window_layers", 28), config.get("layer_types")
     slides = "sliding_attention" in kinds if isinstance(kinds, list) else type(first) is not int or first < d.layers
-    if slides and window is not None and (type(window) is not int or window < d.context):
-        raise _refused("sliding_window", window, f"with use_sliding_window, and llama.cpp lets {d.architecture} see all {d.context} tokens")
+    return window if slides and window is not None and (type(window) is not int or window < d.context) else None
 
 
 def _check_deepseek(config: dict[str, Any], d: DeepseekDimensions) -> None:
@@ -75,7 +76,7 @@ def _check_yarn(rope: dict[str, Any], *, deepseek: bool) -> None:
             raise _refused(key, rope[key], f"llama.cpp computes YaRN with {computed:g}")
     if not rope.get("truncate", True):
         raise _refused("truncate", rope["truncate"], "llama.cpp always rounds YaRN's range")
-    factor, mscale, all_dim = number(rope, "factor", 1.0), number(rope, "mscale", 0.0), number(rope, "mscale_all_dim", 0.0)
+    factor, all_dim = number(rope, "factor", 1.0), number(rope, "mscale_all_dim", 0.0)
     if deepseek and factor != 1 and (factor < 1 or all_dim <= 0):
         key = "factor" if factor < 1 else "mscale_all_dim"
         raise _refused(
@@ -84,17 +85,22 @@ def _check_yarn(rope: dict[str, Any], *, deepseek: bool) -> None:
             "llama.cpp scales a DeepSeek model's attention right only with a factor of 1 or more and an mscale_all_dim above 0",
         )
     # cos and sin: mscale_all_dim leaves them as they are in llama.cpp's DeepSeek models
-    computed = 1.0 if deepseek else _mscale(factor, 1.0)
-    if rope.get("attention_factor") is not None:
-        key, wanted = "attention_factor", number(rope, "attention_factor", computed)
-    else:
-        ratio = mscale and all_dim and _mscale(factor, all_dim)
-        key, wanted = "mscale", _mscale(factor, mscale) / ratio if ratio else _mscale(factor, 1.0)
+    computed = 1.0 if deepseek else yarn_mscale(factor, 1.0)
+    key, wanted = yarn_scale(rope)
     if not math.isclose(wanted, computed, rel_tol=1e-4):
         raise _refused(key, rope.get(key), f"which scales attention by {wanted:.4f} where llama.cpp's YaRN computes {computed:.4f}")
 
 
-def _mscale(factor: float, mscale: float) -> float:
+def yarn_scale(rope: dict[str, Any]) -> tuple[str, float]:
+    """What YaRN multiplies cos and sin by, and the key that says so."""
+    factor, mscale, all_dim = number(rope, "factor", 1.0), number(rope, "mscale", 0.0), number(rope, "mscale_all_dim", 0.0)
+    if rope.get("attention_factor") is not None:
+        return "attention_factor", number(rope, "attention_factor")
+    ratio = mscale and all_dim and yarn_mscale(factor, all_dim)
+    return "mscale", yarn_mscale(factor, mscale) / ratio if ratio else yarn_mscale(factor, 1.0)
+
+
+def yarn_mscale(factor: float, mscale: float) -> float:
     return 1.0 if factor <= 1 else 0.1 * mscale * math.log(factor) + 1.0
 
 

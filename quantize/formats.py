@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from quantize.errors import QuantizeError
-from quantize.rows import Rows
+from quantize.loss import Loss, measure
+from quantize.rows import Rows, Span
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,16 +32,12 @@ PIECES_AHEAD = 32
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A ggml type: rows are cut into blocks of `block` elements, each stored in `block_bytes` bytes.
-
-    `file_type` is what GGUF's general.file_type says of a file mostly in this format; None: this package only reads it.
-    """
+    """A ggml type: rows are cut into blocks of `block` elements, each stored in `block_bytes` bytes."""
 
     name: str
     ggml_type: int
     block: int
     block_bytes: int
-    file_type: int | None = None
 
     @property
     def bits_per_weight(self) -> float:
@@ -56,7 +53,7 @@ class Format:
 
 
 _ALL = (
-    Format("F32", 0, 1, 4, 0), Format("F16", 1, 1, 2, 1), Format("BF16", 30, 1, 2, 32), Format("Q8_0", 8, 32, 34, 7),
+    Format("F32", 0, 1, 4), Format("F16", 1, 1, 2), Format("BF16", 30, 1, 2), Format("Q8_0", 8, 32, 34),
     Format("Q4_0", 2, 32, 18), Format("Q4_1", 3, 32, 20), Format("Q5_0", 6, 32, 22), Format("Q5_1", 7, 32, 24),
     Format("Q8_1", 9, 32, 36), Format("Q2_K", 10, 256, 84), Format("Q3_K", 11, 256, 110), Format("Q4_K", 12, 256, 144),
     Format("Q5_K", 13, 256, 176), Format("Q6_K", 14, 256, 210), Format("Q8_K", 15, 256, 292), Format("IQ2_XXS", 16, 256, 66),
@@ -68,7 +65,6 @@ _ALL = (
 )  # fmt: skip
 FORMATS = {f.name: f for f in _ALL}
 BY_GGML_TYPE = {f.ggml_type: f for f in _ALL}
-WRITABLE = tuple(f.name for f in _ALL if f.file_type is not None)
 F32, F16, BF16 = FORMATS["F32"], FORMATS["F16"], FORMATS["BF16"]
 
 
@@ -76,19 +72,28 @@ F32, F16, BF16 = FORMATS["F32"], FORMATS["F16"], FORMATS["BF16"]
 SAME_BITS = {("bfloat16", "BF16"): ("u2", 0x7F80), ("float16", "F16"): ("u2", 0x7C00), ("float32", "F32"): ("u4", 0x7F800000)}
 
 
-def writable(name: str) -> Format:
-    """The GGUF format a user asked for, upper or lower case. Raises QuantizeError if there is none of that name."""
-    if name.upper() not in WRITABLE:
-        raise QuantizeError(f"unknown format {name!r}; choose one of {', '.join(WRITABLE)}, FP8")
-    return FORMATS[name.upper()]
-
-
-def encode(weights: Rows, to: Format, pool: Executor) -> Iterator[np.ndarray]:
+def encode(
+    weights: Rows, to: Format, pool: Executor, loss: Loss | None = None, importance: np.ndarray | None = None
+) -> Iterator[np.ndarray]:
     """Encode `weights` [R, K], whose rows are whole blocks; yields the encoding in order, as uint8 pieces.
+
+    `loss`, where it is given, grows by what each piece cost. `importance` float32 [E, K]: how much each input matters, to the
+    first R/E rows, to the next...
 
     Raises QuantizeError if a weight is not finite or, for F16, beyond that format's range.
     """
-    return in_pieces(weights, lambda rows: _encode(rows, to), pool)
+    if to.block == 1:
+        importance = None
+    parts = [weights]
+    if importance is not None:
+        each = weights.shape[0] // len(importance)
+        parts = [Span(weights, i * each, each) for i in range(len(importance))]
+    for i, part in enumerate(parts):
+        inputs = None if importance is None else importance[i]
+        for piece, lost in in_pieces(part, functools.partial(_encode, to=to, importance=inputs, measured=loss is not None), pool):
+            if loss is not None:  # in the order of the pieces, whichever thread was first: the same sums every time
+                loss.add(lost)
+            yield piece
 
 
 def in_pieces(matrix: Rows, work: Callable[[np.ndarray], T], pool: Executor, multiple: int = 1) -> Iterator[T]:
@@ -116,27 +121,22 @@ def in_pieces(matrix: Rows, work: Callable[[np.ndarray], T], pool: Executor, mul
 
 
 def decode(encoded: np.ndarray, form: Format, shape: Sequence[int]) -> np.ndarray:
-    """Encoded uint8 bytes -> float32 array of `shape`, for the formats this package writes."""
+    """Encoded uint8 bytes -> float32 array of `shape`, as ggml decodes them."""
     import numpy as np
 
-    if form.name == "F32":
-        return encoded.view(np.float32).reshape(shape)
-    if form.name == "F16":
-        return encoded.view(np.float16).astype(np.float32).reshape(shape)
-    if form.name == "BF16":
-        import ml_dtypes
-
-        wide: np.ndarray = encoded.view(ml_dtypes.bfloat16).astype(np.float32)
-        return wide.reshape(shape)
-    if form.name == "Q8_0":  # block: float16 scale, 32 int8 codes; weight = scale x code
-        blocks = encoded.reshape(-1, form.block_bytes)
-        scales = blocks[:, :2].copy().view(np.float16).astype(np.float32)
-        return (scales * blocks[:, 2:].view(np.int8)).reshape(shape)
-    raise QuantizeError(f"cannot decode {form.name}; known are {', '.join(WRITABLE)}")
+    out = np.empty(math.prod(shape), np.float32)
+    encoded = np.ascontiguousarray(encoded)
+    if form is F32:
+        out[:] = encoded.view(np.float32)
+    elif form is F16:
+        out[:] = encoded.view(np.float16)
+    else:
+        _decoder(form.ggml_type)(encoded.ctypes.data, out.ctypes.data, out.size)
+    return out.reshape(shape)
 
 
-def _encode(rows: np.ndarray, to: Format) -> np.ndarray:
-    """[n, K] -> uint8 [n * K / block * block_bytes]."""
+def _encode(rows: np.ndarray, to: Format, importance: np.ndarray | None, measured: bool) -> tuple[np.ndarray, Loss]:
+    """[n, K] and the importance of the K inputs -> uint8 [n * K / block * block_bytes]; what that cost, if it is to be measured."""
     import numpy as np
 
     kind = rows.dtype.name
@@ -145,11 +145,11 @@ def _encode(rows: np.ndarray, to: Format) -> np.ndarray:
         same = np.ascontiguousarray(rows).reshape(-1)
         if int((same.view(bits) & exponent).max()) == exponent:  # all ones: infinite or not a number
             raise QuantizeError("holds weights that are infinite or not a number")
-        return same.view(np.uint8)
+        return same.view(np.uint8), Loss()
     wide = np.require(rows, np.float32, ["C", "A"])
     largest = finite_magnitude(wide)
     if to is F32:
-        return wide.reshape(-1).view(np.uint8)
+        return wide.reshape(-1).view(np.uint8), Loss()
     if to is F16 and largest >= 65520:  # rounds to infinity
         raise QuantizeError(f"holds weights up to {largest:.4g}, beyond F16's 65504; choose BF16, F32 or Q8_0")
     out = np.empty(to.nbytes(wide.shape), np.uint8)
@@ -159,8 +159,10 @@ def _encode(rows: np.ndarray, to: Format) -> np.ndarray:
         _ggml().ggml_fp32_to_bf16_row_ref(wide.ctypes.data, out.ctypes.data, wide.size)
     else:
         n, columns = wide.shape
-        _ggml().ggml_quantize_chunk(to.ggml_type, wide.ctypes.data, out.ctypes.data, 0, n, columns, None)
-    return out
+        matter = None if importance is None else np.ascontiguousarray(importance, np.float32)
+        pointer = None if matter is None else matter.ctypes.data
+        _ggml().ggml_quantize_chunk(to.ggml_type, wide.ctypes.data, out.ctypes.data, 0, n, columns, pointer)
+    return out, measure(wide, decode(out, to, wide.shape)) if measured else Loss()
 
 
 def finite_magnitude(weights: np.ndarray) -> float:
@@ -189,3 +191,20 @@ def _ggml() -> Any:
     ]  # fmt: skip
     library.ggml_quantize_chunk.restype = ctypes.c_size_t
     return library
+
+
+class _Traits(ctypes.Structure):
+    """ggml_type_traits of ggml.h, up to the function that decodes a row."""
+
+    _fields_ = (
+        ("type_name", ctypes.c_char_p), ("block", ctypes.c_int64), ("block_interleave", ctypes.c_int64), ("type_size", ctypes.c_size_t),
+        ("is_quantized", ctypes.c_bool), ("to_float", ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)),
+    )  # fmt: skip
+
+
+@functools.cache
+def _decoder(ggml_type: int) -> Any:
+    """(encoded, float32, count) -> None: ggml's own."""
+    traits = _ggml().ggml_get_type_traits
+    traits.restype, traits.argtypes = ctypes.POINTER(_Traits), [ctypes.c_int]
+    return traits(ggml_type).contents.to_float

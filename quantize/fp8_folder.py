@@ -21,6 +21,7 @@ from quantize.dimensions import read_dimensions
 from quantize.errors import UnsupportedModel
 from quantize.formats import finite_magnitude, in_pieces
 from quantize.job import Job, Step, releasing
+from quantize.loss import Loss, measure
 from quantize.plan import FP8, IGNORED_SUFFIXES, SCALE, tensor_names
 from quantize.rows import FP8_BLOCK
 from quantize.safetensors_folder import FolderWriter, StoredTensor
@@ -55,11 +56,11 @@ def fp8_job(checkpoint: Checkpoint, target: Path, *, force: bool) -> Job:
             weight = StoredTensor(name, FP8, shape)
             scale = StoredTensor(name + SCALE, "F32", (-(-shape[0] // FP8_BLOCK), -(-shape[1] // FP8_BLOCK)))
             tensors += [weight, scale]
-            steps.append(Step(name, weight.nbytes, partial(_codes, checkpoint, name, scales)))
+            steps.append(Step(name, weight.nbytes, partial(_codes, checkpoint, name, scales), shape, "FP8"))
             steps.append(Step(scale.name, scale.nbytes, partial(_scales, scales)))
         else:
             tensors.append(StoredTensor(name, checkpoint.dtype(name), shape))
-            steps.append(Step(name, checkpoint.nbytes(name), partial(_copy, checkpoint, name)))
+            steps.append(Step(name, checkpoint.nbytes(name), partial(_copy, checkpoint, name), shape, checkpoint.dtype(name)))
     config = checkpoint.config | {"quantization_config": QUANTIZATION}
     return Job(
         format="FP8",
@@ -70,30 +71,32 @@ def fp8_job(checkpoint: Checkpoint, target: Path, *, force: bool) -> Job:
     )
 
 
-def _codes(checkpoint: Checkpoint, name: str, scales: list[np.ndarray], pool: Executor) -> Iterator[np.ndarray]:
+def _codes(checkpoint: Checkpoint, name: str, scales: list[np.ndarray], pool: Executor, loss: Loss) -> Iterator[np.ndarray]:
     def quantized() -> Iterator[np.ndarray]:
-        for codes, scale in in_pieces(checkpoint.read(name), _quantize, pool, multiple=FP8_BLOCK):
+        for codes, scale, lost in in_pieces(checkpoint.read(name), _quantize, pool, multiple=FP8_BLOCK):
             scales.append(scale)
+            loss.add(lost)
             yield codes
 
     return releasing(quantized(), checkpoint, name)
 
 
-def _quantize(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[n, K] -> uint8 codes [n, K], float32 scales [ceil(n/128), ceil(K/128)]."""
+def _quantize(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, Loss]:
+    """[n, K] -> uint8 codes [n, K], float32 scales [ceil(n/128), ceil(K/128)], and what that cost."""
     import numpy as np
 
-    from backends.reference.fp8 import quantize_blocks
+    from backends.reference.fp8 import dequantize_blocks, quantize_blocks
 
     wide = np.require(rows, np.float32, ["C", "A"])
     finite_magnitude(wide)
-    return quantize_blocks(wide)
+    codes, scales = quantize_blocks(wide)
+    return codes, scales, measure(wide, dequantize_blocks(codes, scales))
 
 
-def _scales(scales: list[np.ndarray], pool: Executor) -> Iterator[np.ndarray]:
+def _scales(scales: list[np.ndarray], pool: Executor, loss: Loss) -> Iterator[np.ndarray]:
     yield from scales
 
 
-def _copy(checkpoint: Checkpoint, name: str, pool: Executor) -> Iterator[np.ndarray]:
+def _copy(checkpoint: Checkpoint, name: str, pool: Executor, loss: Loss) -> Iterator[np.ndarray]:
     raw = checkpoint.read(name).reshape(-1).view("u1")
     return releasing((raw[i : i + COPY_BYTES] for i in range(0, len(raw), COPY_BYTES)), checkpoint, name)

@@ -225,6 +225,6 @@ def _pack(kind: Kind, value: Any) -> bytes:
     return _pack_text(value) if kind is Kind.STRING else struct.pack(PACKING[kind], value)
 
 
-def _pack_text(value: str) -> bytes:
-    raw = value.encode("utf-8")
+def _pack_text(value: str | bytes) -> bytes:
+    raw = value if isinstance(value, bytes) else value.encode("utf-8")
     return struct.pack("<Q", len(raw)) + raw

@@ -12,32 +12,39 @@ from typing import TYPE_CHECKING
 from backends.checkpoint import Checkpoint
 from quantize.dimensions import read_dimensions
 from quantize.engine_limits import check_engine_limits
-from quantize.formats import F16, F32, Format, encode
+from quantize.formats import F32, Format, encode
 from quantize.gguf_file import GgufWriter, TensorInfo
 from quantize.gguf_metadata import gguf_metadata
 from quantize.gguf_names import TensorName, rope_frequency_divisors
 from quantize.job import Job, Step, releasing
+from quantize.loss import Loss
 from quantize.plan import source_rows, tensor_names
+from quantize.recipe import Mix, Traits, choose, importance_for
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from quantize.imatrix import ImportanceMatrix
 
-def gguf_job(checkpoint: Checkpoint, target: Path, to: Format, *, force: bool) -> Job:
-    """Raises ModelFileError, UnsupportedModel or TargetError, before anything is written."""
+
+def gguf_job(checkpoint: Checkpoint, target: Path, to: Mix, *, force: bool, imatrix: ImportanceMatrix | None = None) -> Job:
+    """Raises ModelFileError, UnsupportedModel, QuantizeError or TargetError, before anything is written."""
     d = read_dimensions(checkpoint.config)
     check_engine_limits(checkpoint.config, d)
     divisors = rope_frequency_divisors(d)
     infos, steps, fallbacks = [], [], []
     if divisors is not None:
         infos.append(TensorInfo("rope_freqs.weight", divisors.shape, F32))
-        steps.append(Step(infos[0].name, infos[0].nbytes, partial(encode, divisors.reshape(1, -1), F32)))
-    for tensor in tensor_names(checkpoint, d):
-        if not tensor.dropped:
-            infos.append(info := TensorInfo(tensor.gguf, tensor.shape, _choose(tensor, to)))
-            steps.append(Step(info.name, info.nbytes, partial(_pieces, tensor, checkpoint, info.format)))
-            if info.format is not to and not tensor.always_f32:
-                fallbacks.append((info.name, info.format.name))
+        steps.append(Step(infos[0].name, infos[0].nbytes, partial(encode, divisors.reshape(1, -1), F32), divisors.shape, F32.name))
+    tensors = [tensor for tensor in tensor_names(checkpoint, d) if not tensor.dropped]
+    choices = choose(to, [(t.gguf, t.shape) for t in tensors], Traits.of(d), imatrix=imatrix is not None)
+    for tensor, choice in zip(tensors, choices, strict=True):
+        importance = importance_for(tensor.gguf, tensor.shape, choice.format, to, imatrix)
+        infos.append(info := TensorInfo(tensor.gguf, tensor.shape, choice.format))
+        pieces = partial(_pieces, tensor, checkpoint, info.format, importance)
+        steps.append(Step(info.name, info.nbytes, pieces, info.shape, info.format.name))
+        if choice.instead_of is not None:
+            fallbacks.append((info.name, info.format.name))
     return Job(
         format=to.name,
         architecture=d.architecture,
@@ -48,13 +55,11 @@ def gguf_job(checkpoint: Checkpoint, target: Path, to: Format, *, force: bool) -
     )
 
 
-def _choose(tensor: TensorName, to: Format) -> Format:
-    """Norms, biases and routers stay F32: they are tiny and llama.cpp takes nothing else. Rows that are not whole blocks become F16."""
-    if tensor.always_f32:
-        return F32
-    return to if to.fits(tensor.shape) else F16
-
-
-def _pieces(tensor: TensorName, checkpoint: Checkpoint, to: Format, pool: Executor) -> Iterator[np.ndarray]:
-    for source, rows in source_rows(tensor, checkpoint):
-        yield from releasing(encode(rows, to, pool), checkpoint, source)
+def _pieces(
+    tensor: TensorName, checkpoint: Checkpoint, to: Format, importance: np.ndarray | None, pool: Executor, loss: Loss
+) -> Iterator[np.ndarray]:
+    for i, (source, rows) in enumerate(source_rows(tensor, checkpoint)):
+        inputs = importance
+        if importance is not None and len(tensor.sources) > 1:  # a stack of experts: one at a time
+            inputs = importance[i : i + 1]
+        yield from releasing(encode(rows, to, pool, loss, inputs), checkpoint, source)

@@ -12,18 +12,17 @@ from typing import Any
 from backends.checkpoint import short
 from quantize.dimensions import DeepseekDimensions, Model, number, rope_type
 from quantize.errors import UnsupportedModel
-from quantize.formats import Format
 from quantize.gguf_deepseek import deepseek_metadata
 from quantize.gguf_file import Metadata, TensorInfo, real, text, uint
 from quantize.gguf_general import general_metadata, sampling_metadata
 from quantize.gguf_tokenizer import tokenizer_metadata
+from quantize.recipe import Mix
 
 QUANTIZATION_VERSION = 2  # of the block layouts; ggml.h
 
 
-def gguf_metadata(folder: Path, config: dict[str, Any], d: Model, to: Format, tensors: Sequence[TensorInfo]) -> Metadata:
+def gguf_metadata(folder: Path, config: dict[str, Any], d: Model, to: Mix, tensors: Sequence[TensorInfo]) -> Metadata:
     """Everything but the tensors. Raises UnsupportedModel or ModelFileError; see tokenizer_metadata for the tokenizer's."""
-    assert to.file_type is not None
     return {
         "general.architecture": text(d.architecture),
         "general.type": text("model"),

@@ -34,9 +34,12 @@ class GgufTensor:
 
 @dataclass(frozen=True, slots=True)
 class GgufHeader:
+    """`items`: of each array, the kind of its items. Text that is no UTF-8 holds its bytes as lone surrogates."""
+
     version: int
     metadata: dict[str, Any]
     kinds: dict[str, Kind]
+    items: dict[str, Kind]
     tensors: tuple[GgufTensor, ...]
     data_begin: int
 
@@ -60,6 +63,7 @@ class _Reader:
 
     def __init__(self, path: Path, data: mmap.mmap) -> None:
         self.path, self.data, self.at = path, data, len(MAGIC)
+        self.items: dict[str, Kind] = {}
 
     def header(self) -> GgufHeader:
         version, n_tensors, n_values = self.unpack("<IQQ")
@@ -81,7 +85,7 @@ class _Reader:
             raise self.bad(f"general.alignment is {alignment!r}")
         entries = [self.tensor() for _ in range(n_tensors)]
         begin = pad(self.at, alignment)
-        return GgufHeader(version, metadata, kinds, self.place(entries, begin, alignment), begin)
+        return GgufHeader(version, metadata, kinds, self.items, self.place(entries, begin, alignment), begin)
 
     def place(self, entries: list[tuple[str, tuple[int, ...], int, int]], begin: int, alignment: int) -> tuple[GgufTensor, ...]:
         """Absolute offsets, checked against the file's end; names must be unique."""
@@ -115,7 +119,7 @@ class _Reader:
         return name, tuple(reversed(shape)), ggml_type, offset
 
     def array(self, key: str) -> list[Any]:
-        item = self.kind(key)
+        item = self.items[key] = self.kind(key)
         (count,) = self.unpack("<Q")
         if item is Kind.ARRAY:
             raise self.bad(f"metadata key {key!r} is an array of arrays, which is not supported")
@@ -145,7 +149,7 @@ class _Reader:
         raw = self.data[self.at : self.at + size]
         self.at += size
         # vocabularies made by other converters can hold lone bytes
-        return raw.decode("utf-8", errors="replace")
+        return raw.decode("utf-8", errors="surrogateescape")
 
     def unpack(self, packing: str) -> tuple[Any, ...]:
         size = struct.calcsize(packing)

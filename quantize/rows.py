@@ -43,6 +43,19 @@ class Fp8Rows:
         return weights
 
 
+class Span:
+    """`rows` rows of another one, from `start` on."""
+
+    def __init__(self, inner: Rows, start: int, rows: int) -> None:
+        self.shape: tuple[int, ...] = (rows, inner.shape[1])
+        self._inner, self._start = inner, start
+
+    def __getitem__(self, rows: slice | np.ndarray, /) -> np.ndarray:
+        assert isinstance(rows, slice)
+        start, stop, _ = rows.indices(self.shape[0])
+        return self._inner[self._start + start : self._start + stop]
+
+
 class Picked:
     """The rows of another one that `order` names, in that order."""
 

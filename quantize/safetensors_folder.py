@@ -23,6 +23,7 @@ from quantize.parts import Part, check_room, sync_folder
 
 SHARD_BYTES = 4_000_000_000
 SMALL_FILE_BYTES = 64 << 20
+CARD = "README.md"
 # What a model folder can hold beside the weights that are written, and no copy should have: the same weights in other formats.
 OTHER_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".h5", ".msgpack", ".part", ".index.json")
 
@@ -40,6 +41,17 @@ class StoredTensor:
         return math.prod(self.shape) * DTYPE_BYTES[self.dtype]
 
 
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """What one program's folders have that another's have not. `format`: in each file's metadata. `card`: a README.md in place of the
+    source's. `index`: more metadata for the index, which is then written for a single file too."""
+
+    format: str = "pt"
+    shard_bytes: int | None = None  # None: SHARD_BYTES
+    card: str | None = None
+    index: dict[str, int] | None = None
+
+
 class FolderWriter:
     """Writes a checkpoint folder: announced tensors in any order, and everything else on leaving. A context manager.
 
@@ -49,14 +61,25 @@ class FolderWriter:
     Raises TargetError: the target exists and may not be replaced, its parent is missing, there is no room.
     """
 
-    def __init__(self, target: Path, source: Path, config: dict[str, Any], tensors: Sequence[StoredTensor], *, force: bool = False) -> None:
+    def __init__(
+        self,
+        target: Path,
+        source: Path,
+        config: dict[str, Any],
+        tensors: Sequence[StoredTensor],
+        *,
+        force: bool = False,
+        habits: Habits = Habits(),
+    ) -> None:
         self.target = check_folder(target, force=force)
         self._config = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-        self._copies = small_files(source)
+        self._habits = habits
+        self._copies = [path for path in small_files(source) if habits.card is None or path.name != CARD]
         self._headers: dict[str, bytes] = {}
         self._places: dict[str, tuple[str, int, int]] = {}  # of each tensor that is not written yet: file, offset, size
-        for file, shard in _named(_shards(tensors)).items():
-            self._headers[file], places = pack_shard(shard)
+        shard_bytes = SHARD_BYTES if habits.shard_bytes is None else habits.shard_bytes
+        for file, shard in _named(_shards(tensors, shard_bytes)).items():
+            self._headers[file], places = pack_shard(shard, habits.format)
             self._places |= {name: (file, *place) for name, place in places.items()}
         self._weight_map = {name: file for name, (file, _, _) in sorted(self._places.items())}
         self._total_bytes = sum(tensor.nbytes for tensor in tensors)
@@ -127,8 +150,11 @@ class FolderWriter:
                 raise TargetError(
                     f"{path}: cannot be copied ({error.strerror}); check that it can be read and that there is room"
                 ) from error
-        if len(self._headers) > 1:
-            index = {"metadata": {"total_size": self._total_bytes}, "weight_map": self._weight_map}
+        if self._habits.card is not None:
+            (self._part.path / CARD).write_text(self._habits.card, encoding="utf-8")
+        if len(self._headers) > 1 or self._habits.index is not None:
+            metadata = {"total_size": self._total_bytes} | (self._habits.index or {})
+            index = {"metadata": metadata, "weight_map": self._weight_map}
             (self._part.path / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
         (self._part.path / CONFIG).write_text(self._config, encoding="utf-8")
 
@@ -144,9 +170,9 @@ class FolderWriter:
         return TargetError(f"{self.target}: cannot be written ({error.strerror}); choose another place or make room")
 
 
-def pack_shard(tensors: Sequence[StoredTensor]) -> tuple[bytes, dict[str, tuple[int, int]]]:
+def pack_shard(tensors: Sequence[StoredTensor], format: str = "pt") -> tuple[bytes, dict[str, tuple[int, int]]]:
     """A safetensors header, and where in the file each tensor goes: (offset, size). Wide types come first, so that all are aligned."""
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    header: dict[str, Any] = {"__metadata__": {"format": format}}
     offsets, end = {}, 0
     for tensor in sorted(tensors, key=lambda t: (-DTYPE_BYTES[t.dtype], t.name)):
         header[tensor.name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": (end, end + tensor.nbytes)}
@@ -158,12 +184,12 @@ def pack_shard(tensors: Sequence[StoredTensor]) -> tuple[bytes, dict[str, tuple[
     return packed, {name: (len(packed) + begin, size) for name, (begin, size) in offsets.items()}
 
 
-def _shards(tensors: Sequence[StoredTensor]) -> list[list[StoredTensor]]:
+def _shards(tensors: Sequence[StoredTensor], most_bytes: int) -> list[list[StoredTensor]]:
     """In the order given; a tensor that would make a shard too large begins the next."""
     shards: list[list[StoredTensor]] = [[]]
     size = 0
     for tensor in tensors:
-        if shards[-1] and size + tensor.nbytes > SHARD_BYTES:
+        if shards[-1] and size + tensor.nbytes > most_bytes:
             shards.append([])
             size = 0
         shards[-1].append(tensor)
@@ -190,7 +216,7 @@ def small_files(source: Path) -> list[Path]:
 
 
 def check_folder(target: Path, *, force: bool) -> Path:
-    """The target's full path. Raises TargetError unless a folder may be written there; only an FP8 checkpoint is ever replaced."""
+    """The target's full path. Raises TargetError unless a folder may be written there; only a quantized checkpoint is ever replaced."""
     try:
         path = target.resolve()
         if not path.parent.is_dir():
@@ -202,14 +228,14 @@ def check_folder(target: Path, *, force: bool) -> Path:
         if not force:
             raise TargetError(f"{target}: exists already; choose another name or pass --force to replace it")
         if not _is_ours(path):
-            raise TargetError(f"{target}: is not a checkpoint in block FP8, and is not replaced; choose another name")
+            raise TargetError(f"{target}: is not a checkpoint in block FP8 or MLX's formats, and is not replaced; choose another name")
         return path
     except OSError as error:
         raise TargetError(f"{target}: cannot be used ({error.strerror}); choose another name") from None
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether a folder is empty, or a checkpoint in FP8 and nothing else: no folder in it."""
+    """Whether a folder is empty, or a checkpoint in FP8 or MLX's formats and nothing else: no folder in it."""
     entries = list(folder.iterdir())
     if not entries:
         return True
@@ -217,7 +243,8 @@ def _is_ours(folder: Path) -> bool:
         q = read_json(folder / CONFIG).get("quantization_config")
     except ModelFileError:
         return False
-    return isinstance(q, dict) and q.get("quant_method") == "fp8" and not any(entry.is_dir() for entry in entries)
+    ours = isinstance(q, dict) and (q.get("quant_method") == "fp8" or {"group_size", "bits", "mode"} <= q.keys())
+    return ours and not any(entry.is_dir() for entry in entries)
 
 
 def _take_place(part: Path, target: Path) -> None:

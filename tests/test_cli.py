@@ -261,3 +261,27 @@ def test_the_real_chat_answers_in_a_real_terminal() -> None:
         assert os.waitstatus_to_exitcode(status) == 0
     finally:
         os.close(terminal)
+
+
+def test_an_importance_matrix_is_made_kept_and_used_again(tmp_path: Path) -> None:
+    from quantize.calibrate import corpus
+
+    (tmp_path / "text.txt").write_text(corpus()[:3000])
+    student, first, second = str(paths.assets() / "r1-tiny"), tmp_path / "first.gguf", tmp_path / "second.gguf"
+    done = localr1_run("quantize", student, str(first), "--to", "Q4_0", "--calibrate", str(tmp_path / "text.txt"))
+    assert done.returncode == 0 and "calibrating on text.txt; the model runs from the temporary file" in done.stderr
+    matrix = tmp_path / "first.gguf.imatrix.gguf"
+    assert sorted(tmp_path.iterdir()) == [first, matrix, tmp_path / "text.txt"]
+    assert localr1_run("quantize", student, str(second), "--to", "Q4_0", "--imatrix", str(matrix)).returncode == 0
+    assert first.read_bytes() == second.read_bytes()
+    plain = tmp_path / "plain.gguf"
+    assert localr1_run("quantize", student, str(plain), "--to", "Q4_0").returncode == 0 and plain.read_bytes() != first.read_bytes()
+    failed = localr1_run("quantize", student, str(tmp_path / "x.gguf"), "--to", "Q4_0", "--imatrix", str(tmp_path / "text.txt"))
+    assert failed.returncode == 1 and failed.stderr.count("\n") == 1 and "text.txt" in failed.stderr
+
+
+def test_a_quantized_gguf_is_quantized_again_with_a_warning(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.gguf", tmp_path / "second.gguf"
+    assert localr1_run("quantize", str(paths.assets() / "r1-tiny"), str(first), "--to", "Q8_0").returncode == 0
+    again = localr1_run("quantize", str(first), str(second), "--to", "Q4_K_M")
+    assert again.returncode == 0 and "quantized already (Q8_0)" in again.stderr and second.stat().st_size < first.stat().st_size

@@ -183,7 +183,7 @@ def test_targets_that_are_refused(make_golden, tmp_path, monkeypatch):
     for folder in (tmp_path, made.folder, Path(), Path("/"), Path("..")):
         with pytest.raises(TargetError, match="exists already"):
             convert(made.folder, folder, "fp8")
-        with pytest.raises(TargetError, match="is not a checkpoint in block FP8, and is not replaced"):
+        with pytest.raises(TargetError, match="is not a checkpoint in block FP8 or MLX's formats, and is not replaced"):
             convert(made.folder, folder, "fp8", force=True)
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
     with pytest.raises(TargetError, match="1,000 are free"):
