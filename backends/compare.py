@@ -125,7 +125,8 @@ def divergence(log_p: np.ndarray, log_q: np.ndarray) -> np.ndarray:
     """KL(p || q) = sum p (log p - log q) of log-probabilities float64 [n, V] -> [n], in nats."""
     import numpy as np
 
-    return np.maximum(np.einsum("nv,nv->n", np.exp(log_p), log_p - log_q), 0)  # of equals, rounding leaves something below 0 as well
+    nats: np.ndarray = np.maximum(np.einsum("nv,nv->n", np.exp(log_p), log_p - log_q), 0)  # of equals, rounding leaves less than 0 as well
+    return nats
 
 
 def log_softmax(scores: np.ndarray) -> np.ndarray:
