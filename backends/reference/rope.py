@@ -68,7 +68,7 @@ def rope_settings(raw: dict[str, Any]) -> dict[str, Any]:
 
 def parse_rope(settings: dict[str, Any], dim: int, *, interleaved: bool, deepseek: bool) -> Rope:
     kind = settings["rope_type"]
-    if kind not in _ROPE_KEYS:
+    if not isinstance(kind, str) or kind not in _ROPE_KEYS:
         raise ModelFileError(f"config.json: RoPE scaling {short(kind)}; the reference knows {', '.join(_ROPE_KEYS)}")
     for key, value in settings.items():
         if key not in _ROPE_KEYS[kind] and key not in ("rope_type", "rope_theta") and value is not None:
@@ -78,23 +78,30 @@ def parse_rope(settings: dict[str, Any], dim: int, *, interleaved: bool, deepsee
     if dim % 2:
         raise ModelFileError(f"config.json: {dim} rotated values of a head are no pairs")
     theta = positive(settings, "rope_theta", 10000.0)
+    if theta <= 1:
+        raise ModelFileError(f"config.json: rope_theta is {theta:g}, more than 1 is needed: pairs turn slower and slower")
     if kind == "default":
         return Rope("default", theta, dim, interleaved)
     factor, original = positive(settings, "factor"), count(settings, "original_max_position_embeddings")
+    if not 1e-3 <= factor <= 1e6:
+        raise ModelFileError(f"config.json: factor is {factor:g}, contexts are not stretched by that much")
     if kind == "llama3":
         low, high = positive(settings, "low_freq_factor"), positive(settings, "high_freq_factor")
         if high <= low:
             raise ModelFileError(f"config.json: high_freq_factor {high} is not above low_freq_factor {low}")
         return Rope("llama3", theta, dim, interleaved, factor, original, low_freq_factor=low, high_freq_factor=high)
-    if theta <= 1:
-        raise ModelFileError(f"config.json: rope_theta is {theta:g}, YaRN needs more than 1")
     return Rope(
         "yarn", theta, dim, interleaved, factor, original,
-        beta_fast=number(settings, "beta_fast", 32.0) or 32.0,
-        beta_slow=number(settings, "beta_slow", 1.0) or 1.0,
+        beta_fast=_turns(settings, "beta_fast", 32.0),
+        beta_slow=_turns(settings, "beta_slow", 1.0),
         truncate=flag(settings, "truncate", True),
         attention_factor=_yarn_attention_factor(settings, factor, deepseek),
     )  # fmt: skip
+
+
+def _turns(settings: dict[str, Any], key: str, default: float) -> float:
+    """beta_fast, beta_slow; 0 is transformers' "not set"."""
+    return default if settings.get(key) == 0 else positive(settings, key, default)
 
 
 def yarn_mscale(factor: float, mscale: float) -> float:
