@@ -81,6 +81,8 @@ class Sampling:
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
             raise ValueError(f"temperature is {self.temperature}, a number of 0 or more is needed")
+        if self.top_k < 0:
+            raise ValueError(f"top_k is {self.top_k}, a whole number of 0 (no limit) or more is needed")
         for name, share in (("top_p", self.top_p), ("min_p", self.min_p)):
             if not 0 <= share <= 1:
                 raise ValueError(f"{name} is {share}, a number from 0 to 1 is needed")

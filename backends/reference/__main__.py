@@ -15,6 +15,8 @@ from backends.base import BackendError
 if TYPE_CHECKING:
     import numpy as np
 
+PART_TOKENS = 512
+
 
 def parser() -> argparse.ArgumentParser:
     main = argparse.ArgumentParser(prog="python -m backends.reference", description="The reference architecture in numpy.")
@@ -65,8 +67,10 @@ def run_logits(args: argparse.Namespace) -> None:
 
     model = Model.open(args.checkpoint, args.fp8)
     cache = model.new_cache()
-    first = len(args.tokens) if args.prefill is None else min(args.prefill, len(args.tokens))
-    parts = [args.tokens[:first], *([token] for token in args.tokens[first:])]
+    if args.prefill is None:  # a part at a time, so that memory does not grow with the square of the length
+        parts = [args.tokens[i : i + PART_TOKENS] for i in range(0, len(args.tokens), PART_TOKENS)]
+    else:
+        parts = [args.tokens[: args.prefill], *([token] for token in args.tokens[args.prefill :])]
     _save(args.out, np.concatenate([model.logits(part, cache) for part in parts if part]))
 
 

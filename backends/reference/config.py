@@ -121,6 +121,11 @@ class Config:
 
 def parse_config(raw: dict[str, Any]) -> Config:
     """Raises ModelFileError naming the key: unknown architecture or key, a value missing, impossible, or at odds with another."""
+    for alias, key in _ALIASES.items():
+        if alias in raw and key in raw and raw[alias] != raw[key]:
+            raise ModelFileError(
+                f"config.json: {alias} is {short(raw[alias])} and {key}, which means the same, {short(raw[key])}; remove the wrong one"
+            )
     raw = {_ALIASES.get(key, key): value for key, value in raw.items() if key not in _ALIASES or _ALIASES[key] not in raw}
     model_type = raw.get("model_type")
     if model_type not in MODEL_TYPES:
@@ -134,6 +139,8 @@ def parse_config(raw: dict[str, Any]) -> Config:
     scaling = rope_settings(raw)
     if deepseek:
         mla = _mla(raw, scaling, heads)
+        if model_type == "deepseek_v2" and not flag(raw, "rope_interleave", True):
+            raise ModelFileError("config.json: rope_interleave is false; deepseek_v2 has no such setting, its pairs are interleaved")
         gqa, rope = None, parse_rope(scaling, mla.qk_rope_head_dim, interleaved=flag(raw, "rope_interleave", True), deepseek=True)
     else:
         mla, gqa = None, _gqa(raw, str(model_type), hidden, heads)
@@ -202,7 +209,13 @@ def _gqa(raw: dict[str, Any], model_type: str, hidden: int, heads: int) -> Gqa:
     if raw.get("head_dim") is None and model_type != "qwen3" and hidden % heads:
         raise ModelFileError(f"config.json: hidden_size {hidden} is no multiple of num_attention_heads {heads}, and head_dim is not given")
     kinds = raw.get("layer_types") or []
-    if flag(raw, "use_sliding_window", False) or "sliding_attention" in kinds:
+    if not isinstance(kinds, list) or set(map(str, kinds)) - {"full_attention", "sliding_attention"}:
+        raise ModelFileError(f"config.json: layer_types is {short(kinds)}; the reference knows 'full_attention'")
+    first_sliding = count(raw, "max_window_layers", 0, 0)
+    slides = "sliding_attention" in kinds or (
+        flag(raw, "use_sliding_window", False) and not kinds and first_sliding < count(raw, "num_hidden_layers")
+    )
+    if slides:
         raise ModelFileError(
             "config.json: use_sliding_window (or layer_types) asks for a sliding window; the reference attends to everything"
         )

@@ -34,7 +34,7 @@ def e4m3_decode(codes: np.ndarray) -> np.ndarray:
 def tile_scales(x: np.ndarray, *, ue8m0: bool = False) -> np.ndarray:
     """float32 [..., K] -> [..., ceil(K/B)]: amax / 448 of each tile; `ue8m0` rounds it up to a power of two.
 
-    Source: act_quant, inference/kernel.py@deepseek-ai/DeepSeek-V3 (V3.1 for ue8m0).
+    Source: act_quant, inference/kernel.py@deepseek-ai/DeepSeek-V3 and -V3.1 (the least amax, ue8m0).
     """
     amax = np.maximum.reduceat(np.abs(x), np.arange(0, x.shape[-1], B), axis=-1)
     return _scale(np.maximum(amax, TINY), ue8m0)

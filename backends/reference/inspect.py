@@ -45,7 +45,7 @@ def parts(checkpoint: Checkpoint, config: Config) -> list[Part]:
                 name=owner.removeprefix("model."),
                 kind=owner.rsplit(".", 1)[-1] if layer is None else _kind(config, layer),
                 parameters=parameters,
-                active=config.hidden_size if owner == "model.embed_tokens" else parameters - _idle(checkpoint, config, names),
+                active=_active(checkpoint, config, owner, names),
                 bytes=sum(map(checkpoint.nbytes, names)),
                 cache_bytes=0 if layer is None else cache_bytes,
             )
@@ -85,6 +85,14 @@ def _kind(config: Config, layer: int) -> str:
 
 def _parameters(checkpoint: Checkpoint, names: Iterable[str]) -> int:
     return sum(math.prod(checkpoint.shape(name)) for name in names if not name.endswith(SCALE))
+
+
+def _active(checkpoint: Checkpoint, config: Config, owner: str, names: list[str]) -> int:
+    """What one token multiplies: of an embedding one row - and all of it, where it is the head too."""
+    if owner == "model.embed_tokens":
+        return config.hidden_size + (_parameters(checkpoint, names) if config.tie_word_embeddings else 0)
+    looked_up = _parameters(checkpoint, (name for name in names if name.endswith(".embed_tokens.weight")))
+    return _parameters(checkpoint, names) - _idle(checkpoint, config, names) - looked_up + (config.hidden_size if looked_up else 0)
 
 
 def _idle(checkpoint: Checkpoint, config: Config, names: Iterable[str]) -> int:

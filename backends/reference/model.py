@@ -21,6 +21,8 @@ from backends.reference.moe import FeedForward, MixtureOfExperts, Routing
 from backends.reference.rope import angles
 from backends.reference.weights import Fp8Mode, Weights
 
+SQUARES_FIT = 1e18  # norms square the hidden states, in float32
+
 
 @dataclass(slots=True)
 class Record:
@@ -84,6 +86,8 @@ class Model:
 
     def embed(self, ids: Sequence[int], table: str = "model.embed_tokens.weight") -> np.ndarray:
         """Rows of the embedding `table`, float32 [T, D]. Raises EngineError for a token outside the vocabulary."""
+        if not ids:
+            raise EngineError("there are no tokens to compute; give at least one")
         wrong = next((i for i in ids if not 0 <= i < self.config.vocab_size), None)
         if wrong is not None:
             raise EngineError(
@@ -97,8 +101,11 @@ class Model:
         if record is not None:
             record.hidden.append(x)
         turn = angles(self.config.rope, cache.length, len(x))
-        for slot, layer in enumerate(self.layers):
-            x = layer(x, turn, cache, slot, record)
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows stays so to the end, and is found there
+            for slot, layer in enumerate(self.layers):
+                x = layer(x, turn, cache, slot, record)
+        if not np.abs(x).max() < SQUARES_FIT:  # NaN included
+            raise EngineError("hidden states left float32's range: the weights are too large, or damaged; download the checkpoint again")
         cache.advance(len(x))
         return rms_norm(x, self.norm, self.config.rms_norm_eps)
 

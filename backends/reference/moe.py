@@ -29,9 +29,10 @@ def silu(x: np.ndarray) -> np.ndarray:
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
-    """1 / (1 + e^-x), without overflow on either side."""
-    half: np.ndarray = np.float32(0.5) * (np.tanh(np.float32(0.5) * x) + np.float32(1))
-    return half
+    """1 / (1 + e^-x), without overflow and to the last digits on either side: V3 normalizes scores however small they are."""
+    e = np.exp(-np.abs(x))
+    y: np.ndarray = np.where(x >= 0, np.float32(1), e) / (np.float32(1) + e)
+    return y
 
 
 class FeedForward:

@@ -72,7 +72,7 @@ def parse_rope(settings: dict[str, Any], dim: int, *, interleaved: bool, deepsee
         raise ModelFileError(f"config.json: RoPE scaling {short(kind)}; the reference knows {', '.join(_ROPE_KEYS)}")
     for key, value in settings.items():
         if key not in _ROPE_KEYS[kind] and key not in ("rope_type", "rope_theta") and value is not None:
-            if (key, value) == ("partial_rotary_factor", 1.0) or kind == "default":
+            if (key, value) == ("partial_rotary_factor", 1.0) or (kind == "default" and key in _ROPE_KEYS["yarn"] | _ROPE_KEYS["llama3"]):
                 continue
             raise ModelFileError(f"config.json: RoPE scaling {kind!r} has {short(key)} {short(value)}, which the reference does not know")
     if dim % 2:
@@ -94,7 +94,7 @@ def parse_rope(settings: dict[str, Any], dim: int, *, interleaved: bool, deepsee
         "yarn", theta, dim, interleaved, factor, original,
         beta_fast=_turns(settings, "beta_fast", 32.0),
         beta_slow=_turns(settings, "beta_slow", 1.0),
-        truncate=flag(settings, "truncate", True),
+        truncate=flag({"truncate": True} | settings, "truncate"),  # null is no word for it: transformers takes it for false
         attention_factor=_yarn_attention_factor(settings, factor, deepseek),
     )  # fmt: skip
 
@@ -113,9 +113,16 @@ def _yarn_attention_factor(settings: dict[str, Any], factor: float, deepseek: bo
     """What cos and sin are multiplied by: DeepSeek's ratio of two mscales, or transformers' attention_factor."""
     if settings.get("attention_factor") is not None:
         return positive(settings, "attention_factor")
-    mscale, all_dim = settings.get("mscale"), settings.get("mscale_all_dim")
-    if deepseek or (mscale and all_dim):
-        return yarn_mscale(factor, number(settings, "mscale", 1.0)) / yarn_mscale(factor, number(settings, "mscale_all_dim", 0.0))
+    mscale, all_dim = number(settings, "mscale", 0.0), number(settings, "mscale_all_dim", 0.0)
+    if min(mscale, all_dim) < 0:
+        raise ModelFileError(f"config.json: mscale {mscale:g} and mscale_all_dim {all_dim:g}; numbers of 0 or more are needed")
+    if mscale and all_dim:
+        return yarn_mscale(factor, mscale) / yarn_mscale(factor, all_dim)
+    if deepseek and (mscale not in (0, 1) or all_dim or settings.get("mscale") == 0):
+        raise ModelFileError(
+            f"config.json: mscale {short(settings.get('mscale'))} with mscale_all_dim {short(settings.get('mscale_all_dim'))}, "
+            "which DeepSeek's code and transformers read differently; give both"
+        )
     return yarn_mscale(factor, 1.0)
 
 
@@ -123,13 +130,23 @@ def _yarn_attention_factor(settings: dict[str, Any], factor: float, deepseek: bo
 
 
 def inverse_frequencies(rope: Rope) -> np.ndarray:
-    """float32 [dim / 2]: radians by which each pair turns from one position to the next."""
-    frequencies = rope.theta ** -(np.arange(0, rope.dim, 2) / rope.dim)
+    """float32 [dim / 2]: radians by which each pair turns from one position to the next.
+
+    In float32 step by step, as in the published code: at position 100,000 the last bit of a frequency moves logits by 1e-3.
+    """
+    frequencies = np.float32(1) / _powers(rope)
     if rope.kind == "llama3":
         frequencies = _llama3(rope, frequencies)
     elif rope.kind == "yarn":
         frequencies = _yarn(rope, frequencies)
     return frequencies.astype(np.float32)
+
+
+def _powers(rope: Rope) -> np.ndarray:
+    """theta^(2j / dim), float32 [dim / 2]."""
+    exponents = np.arange(0, rope.dim, 2, dtype=np.float32) / np.float32(rope.dim)
+    powers: np.ndarray = (rope.theta ** exponents.astype(np.float64)).astype(np.float32)
+    return powers
 
 
 def angles(rope: Rope, start: int, tokens: int) -> tuple[np.ndarray, np.ndarray]:
@@ -180,6 +197,8 @@ def _yarn(rope: Rope, frequencies: np.ndarray) -> np.ndarray:
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, rope.dim - 1)
     high += 0.001 if high == low else 0
-    stretched = np.clip((np.arange(rope.dim // 2) - low) / (high - low), 0, 1)
-    blended: np.ndarray = frequencies * ((1 - stretched) + stretched / rope.factor)
+    ramp = (np.arange(rope.dim // 2, dtype=np.float32) - np.float32(low)) / np.float32(high - low)
+    kept = np.float32(1) - np.clip(ramp, 0, 1)
+    stretched = np.float32(1) / (np.float32(rope.factor) * _powers(rope))
+    blended: np.ndarray = stretched * (np.float32(1) - kept) + frequencies * kept
     return blended

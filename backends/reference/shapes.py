@@ -10,7 +10,7 @@ Shape = tuple[int, ...]
 
 
 def tensor_shapes(config: Config) -> dict[str, Shape]:
-    """Every tensor of the main model and of its MTP layers; `optional` says which may be absent."""
+    """Every tensor of the main model and of its MTP layers; `is_optional` says which may be absent."""
     v, d = config.vocab_size, config.hidden_size
     shapes: dict[str, Shape] = {"model.embed_tokens.weight": (v, d), "model.norm.weight": (d,), "lm_head.weight": (v, d)}
     for layer in range(config.num_hidden_layers):

@@ -50,6 +50,8 @@ class Weights:
         self._kept: dict[str, np.ndarray] = {}
         self._clean: set[str] = set()  # tensors seen to be free of NaN
         self._keeps = _fits(checkpoint)
+        if config.tie_word_embeddings and "lm_head.weight" in checkpoint:
+            self._check_tied()
         if checkpoint.bytes_total <= SCAN_BYTES:
             for name in checkpoint.names():
                 self._check_values(name)
@@ -135,6 +137,14 @@ class Weights:
 
     def _scale_inv(self, name: str) -> np.ndarray:
         return to_float32(self._checkpoint.read(name + SCALE))
+
+    def _check_tied(self) -> None:
+        """Programs disagree on which of the two counts, so there may not be two."""
+        embedding, head = (self._checkpoint.read(name) for name in ("model.embed_tokens.weight", "lm_head.weight"))
+        if not all(np.array_equal(to_float32(embedding[rows]), to_float32(head[rows])) for rows in _pieces(head)):
+            raise ModelFileError(
+                "config.json: tie_word_embeddings is true, and lm_head.weight is not the embedding; remove one or the other"
+            )
 
     def _check_values(self, name: str) -> None:
         """Raises ModelFileError if the tensor, or its scale, holds NaN or infinity. A tensor is searched once."""
@@ -229,7 +239,8 @@ def _finite(stored: np.ndarray) -> bool:
         return not bool(((stored.view(np.uint8) & 0x7F) == 0x7F).any())
     if stored.dtype == ml_dtypes.bfloat16:
         return not bool(((stored.view(np.uint16) & 0x7F80) == 0x7F80).any())
-    return bool(np.isfinite(stored.astype(np.float32)).all())
+    with np.errstate(over="ignore"):  # a float64 beyond float32's range
+        return bool(np.isfinite(stored.astype(np.float32)).all())
 
 
 def _pieces(stored: np.ndarray) -> Iterator[Any]:

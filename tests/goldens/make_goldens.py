@@ -385,6 +385,12 @@ def e4m3() -> Arrays:
 # ------------------------------------------------------------------------------------------------------------------ main
 
 
+def rope() -> Arrays:
+    """Frequencies in float32 step by step, as transformers and DeepSeek's own code compute them: "THETA_DIM" [DIM / 2]."""
+    pairs = ((1e4, 64), (1e4, 128), (5e5, 128), (1e6, 128))
+    return {f"{theta:.0f}_{dim}": (1.0 / (theta ** (torch.arange(0, dim, 2).float() / dim))).numpy() for theta, dim in pairs}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=HERE, help="folder of the .npz files (default: beside this script)")
@@ -397,6 +403,7 @@ def main() -> None:
             table.append((kind, *make(kind, build(kind, Path(temporary) / kind))))
         table.append(("fp8_linears", fp8_linears(Path(temporary) / "deepseek_v3-fp8"), {}))
     table.append(("e4m3", e4m3(), {}))
+    table.append(("rope", rope(), {}))
     total = 0
     for name, arrays, facts in table:
         assert all(np.isfinite(a).all() for a in arrays.values() if a.dtype.kind == "f") or name == "e4m3"

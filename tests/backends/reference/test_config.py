@@ -11,7 +11,7 @@ from make_r1_layer import CONFIG
 
 from backends.base import ModelFileError
 from backends.reference.config import parse_config
-from backends.reference.rope import angles, inverse_frequencies
+from backends.reference.rope import Rope, angles, inverse_frequencies
 from backends.reference.shapes import tensor_shapes
 
 R1 = CONFIG | {"vocab_size": 129280, "num_hidden_layers": 61, "first_k_dense_replace": 3, "num_nextn_predict_layers": 1}
@@ -79,7 +79,14 @@ def test_the_real_r1_has_as_many_parameters_as_its_makers_say():
         (LLAMA, {"rope_scaling": LLAMA["rope_scaling"] | {"rope_type": ["llama3"]}}, "RoPE scaling ['llama3']"),
         (V3, {"rope_scaling": V3["rope_scaling"] | {"beta_fast": -1}}, "beta_fast"),
         (V3, {"rope_scaling": V3["rope_scaling"] | {"factor": 1e-300}}, "factor"),
-        (QWEN3, {"use_sliding_window": True}, "sliding"),
+        (QWEN3, {"use_sliding_window": True, "max_window_layers": 2}, "sliding"),
+        (QWEN3, {"layer_types": ["chunked_attention"] * 3}, "layer_types"),
+        (V2, {"rope_interleave": False}, "rope_interleave"),
+        (V3, {"num_mtp_layers": 2}, "num_mtp_layers"),
+        (V3, {"rope_scaling": V3["rope_scaling"] | {"mscale": None}}, "mscale"),
+        (V3, {"rope_scaling": V3["rope_scaling"] | {"mscale_all_dim": -2.7}}, "mscale"),
+        (V3, {"rope_scaling": V3["rope_scaling"] | {"truncate": None}}, "truncate"),
+        (LLAMA, {"rope_scaling": None, "rope_parameters": {"full_attention": LLAMA["rope_scaling"]}}, "full_attention"),
         (QWEN3, {"layer_types": ["full_attention", "sliding_attention"]}, "sliding"),
     ],
 )
@@ -111,6 +118,17 @@ def test_yarn_follows_deepseeks_formulas_for_r1():
     ratio = frequencies / plain
     assert (ratio[:11] == pytest.approx(1)) and ratio[11] < 1  # low = floor(10.24...) for beta_fast 32
     assert ratio[23:] == pytest.approx(1 / 40) and ratio[22] > 1 / 40 * 1.01  # high = ceil(22.5...) for beta_slow 1
+
+
+def test_frequencies_are_rounded_as_in_the_published_code(golden):
+    """Else logits differ by 5e-3 at position 130,000. One value in 32 may round the other way: torch's power is its own."""
+    for key, wanted in golden("rope").items():
+        theta, dim = map(int, key.split("_"))
+        assert (inverse_frequencies(Rope("default", float(theta), dim, True)) != wanted).mean() <= 1 / 32
+
+
+def test_a_window_that_slides_nowhere_changes_nothing():
+    assert parse_config(QWEN3 | {"use_sliding_window": True, "max_window_layers": 3}) == parse_config(QWEN3)
 
 
 def test_yarn_holds_at_position_0_and_far_away():

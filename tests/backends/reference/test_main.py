@@ -62,6 +62,10 @@ def test_inspect(checkpoint, capsys):
     # 16 experts of 3 x 160 x 192, of which 4 are visited
     assert int(rows["layers.1"][5].replace(",", "")) - int(rows["layers.1"][6].replace(",", "")) == 12 * 3 * 160 * 192
     assert rows["total"][1:3] == ["without", "mtp"] and rows["layers.3"][1:3] == ["mtp", "moe"]
+    assert int(rows["layers.3"][4].replace(",", "")) < int(rows["layers.3"][3].replace(",", "")) - 160 * 191  # one row of its embedding
+    assert main(["inspect", str(checkpoint("qwen2-tied"))]) == 0
+    tied = capsys.readouterr().out.splitlines()[3].split()  # the embedding is looked up, and is the head
+    assert int(tied[3].replace(",", "")) == int(tied[2].replace(",", "")) + 64
     assert main(["inspect", str(checkpoint("llama"))]) == 0
     assert "grouped-query attention" in capsys.readouterr().out
 

@@ -61,6 +61,14 @@ def test_sigmoid_does_not_overflow():
     assert sigmoid(np.array([-1000, 0, 1000], np.float32)).tolist() == [0, 0.5, 1]
 
 
+def test_scores_far_below_zero_keep_their_digits():
+    """Normalized weights of experts that all score badly: 0.6225 and 0.3775 at -17.5 and -18."""
+    x = np.linspace(-30, 30, 200, dtype=np.float32)
+    np.testing.assert_allclose(sigmoid(x), 1 / (1 + np.exp(-x.astype(np.float64))), rtol=1e-6)
+    routing = route(np.array([[-17.5, -18, -40, -40]], np.float32), np.zeros(4, np.float32), moe(n_group=1, topk_group=1))
+    assert routing.weights[0] == pytest.approx([2 * 0.62246, 2 * 0.37754], rel=1e-5)
+
+
 def test_tokens_do_not_touch_each_other(checkpoint):
     model = Model.open(checkpoint("deepseek_v3"))
     experts = model.layers[1].feed_forward

@@ -222,9 +222,20 @@ def test_only_the_chosen_experts_are_read(checkpoint, monkeypatch):
 def test_tied_embeddings_may_be_stored_twice(changed, checkpoint):
     ids = list(range(20))
     plain = Model.open(checkpoint("qwen2-tied")).logits(ids)
-    twice = changed("qwen2-tied", lambda t, c: t.__setitem__("lm_head.weight", t["model.embed_tokens.weight"] * 2))  # tied is tied
+    twice = changed("qwen2-tied", lambda t, c: t.__setitem__("lm_head.weight", t["model.embed_tokens.weight"]))
     np.testing.assert_array_equal(Model.open(twice).logits(ids), plain)
     assert KINDS["qwen2-tied"].config["tie_word_embeddings"] is True
+    other = changed("qwen2-tied", lambda t, c: t.__setitem__("lm_head.weight", t["model.embed_tokens.weight"] * 2))
+    with pytest.raises(ModelFileError, match=r"tie_word_embeddings is true, and lm_head\.weight is not the embedding"):
+        Model.open(other)
+
+
+def test_overflow_is_an_error_and_not_a_result(changed):
+    huge = changed("qwen2", lambda t, c: t.update({n: t[n] * 1e25 for n in t if n.endswith("down_proj.weight")}))
+    with pytest.raises(EngineError, match="left float32's range"):
+        Model.open(huge).logits([1, 2, 3])
+    with pytest.raises(EngineError, match="no tokens"):
+        Model.open(huge).logits([])
 
 
 def test_weights_keep_nothing_open_after_the_folder_is_gone(checkpoint, tmp_path):
