@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -267,8 +267,16 @@ def test_progress_and_cancel(student_gguf):
 signals = pytest.mark.skipif(os.name == "nt", reason="signals go another way")
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A shell starts what it runs in the background with SIGINT ignored; then Python installs no handler for it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @signals
-def test_ctrl_c_reaches_the_caller(student_gguf, capfd):
+def test_ctrl_c_reaches_the_caller(student_gguf, capfd, interruptible):
     """ctypes prints an exception that is raised in a callback, and goes on: Ctrl+C was lost there."""
 
     def press_soon(done: int, _: int) -> None:
@@ -281,7 +289,7 @@ def test_ctrl_c_reaches_the_caller(student_gguf, capfd):
 
 
 @signals
-def test_ctrl_c_while_it_stops(student_gguf, monkeypatch):
+def test_ctrl_c_while_it_stops(student_gguf, monkeypatch, interruptible):
     """Pressed again while the engine still computes: its memory is freed after it has stopped, and not before."""
     real, steps = Activations.add, []
 

@@ -87,10 +87,10 @@ async def test_failed_load_is_shown_with_its_remedy_and_the_question_comes_back(
         await until(lambda: app.turn)
         go.set()
         await shows(app, "The model could not be loaded: model.gguf is damaged; [b]pull it again[/b]")
-        assert app.input.text == "my question"
+        await until(lambda: app.input.text == "my question")
         await press(pilot, "enter")
         await shows(app, "no model to ask")
-        assert app.input.text == "my question"
+        await until(lambda: app.input.text == "my question")
         await press(pilot, "ctrl+c")
         await send(app, pilot, "/help")
         await shows(app, "Shift+Enter")
