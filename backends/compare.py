@@ -77,7 +77,7 @@ def read(backend: Backend, windows: Windows, scratch: Path | None = None, on_pro
 
     The file `scratch`, which is not removed here, takes the scores as float16 - finest where probabilities are large, and good for a
     divergence within 1e-6 nats -, 2 bytes for each of n * V; without one, memory takes them as float32.
-    Raises EngineError if scores are not finite, OSError if the file cannot be written.
+    Raises EngineError if scores are not finite, or the file cannot be written.
     """
     import numpy as np
 
@@ -90,8 +90,13 @@ def read(backend: Backend, windows: Windows, scratch: Path | None = None, on_pro
         if scratch is None:
             kept.append(shifted)
         else:
-            with scratch.open("ab") as file, np.errstate(over="ignore"):
-                file.write(np.maximum(shifted.astype(np.float16), np.finfo(np.float16).min).data)
+            with np.errstate(over="ignore"):
+                half = np.maximum(shifted.astype(np.float16), np.finfo(np.float16).min)
+            try:
+                with scratch.open("ab") as file:
+                    file.write(half.data)
+            except OSError as error:
+                raise EngineError(f"{scratch}: cannot be written ({error.strerror}); make room") from error
     return Baseline(windows, vocabulary, top1, np.concatenate(likelihoods), kept, scratch)
 
 

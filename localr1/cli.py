@@ -39,6 +39,13 @@ def number(kind: Callable[[str], float], low: float, high: float = float("inf"))
     return parse
 
 
+def html_file(name: str) -> Path:
+    """An argparse type. DST, put behind a bare --report, would be taken for its file."""
+    if not name.lower().endswith((".html", ".htm")):
+        raise argparse.ArgumentTypeError(f"{name!r} is no .html file; write a --report without one behind SRC and DST")
+    return Path(name)
+
+
 def parser() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     turn = shared.add_argument_group("the turn")
@@ -85,6 +92,16 @@ def parser() -> argparse.ArgumentParser:
         "--calibrate", type=Path, nargs="?", const=Path(), metavar="TEXT",
         help="make an importance matrix of a text file, or of the built-in corpus; it is kept as DST.imatrix.gguf",
     )  # fmt: skip
+    told = quantize.add_argument_group("what is told")
+    told.add_argument(
+        "--eval", action=argparse.BooleanOptionalAction,
+        help="run source and target on a held-out text: KL divergence, perplexity (default: below 500M parameters)",
+    )  # fmt: skip
+    told.add_argument(
+        "--report", type=html_file, nargs="?", const=Path(), metavar="FILE.html",
+        help="tables of all tensors on the terminal, or a page with pictures in a file",
+    )  # fmt: skip
+    told.add_argument("--json", action="store_true", help="print one JSON object")
     quantize.set_defaults(run=run_quantize)
     return main
 
@@ -167,9 +184,10 @@ def run_ask(args: argparse.Namespace) -> int:
 
 
 def run_quantize(args: argparse.Namespace) -> int:
-    from localr1.converting import quantize
+    from localr1.converting import Wishes, quantize
 
-    quantize(args.source, args.target, args.to, args.force, args.imatrix, args.calibrate)
+    wishes = Wishes(args.eval, args.report, args.json)
+    quantize(args.source, args.target, args.to, args.force, args.imatrix, args.calibrate, wishes)
     return 0
 
 

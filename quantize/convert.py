@@ -18,8 +18,8 @@ from quantize.gguf_source import GgufSource, requantize_job
 from quantize.job import Job, Step
 from quantize.loss import TensorLoss
 from quantize.mlx_folder import mlx_job
-from quantize.mlx_formats import PREFIX, mlx_format
-from quantize.recipe import mix
+from quantize.mlx_formats import PREFIX, MlxFormat, mlx_format
+from quantize.recipe import Mix, mix
 
 if TYPE_CHECKING:
     from quantize.imatrix import ImportanceMatrix
@@ -59,7 +59,7 @@ class Report:
 def convert(
     source: Path,
     target: Path,
-    format: str,
+    format: str | Mix | MlxFormat,
     *,
     imatrix: ImportanceMatrix | None = None,
     on_progress: Callable[[Progress], None] | None = None,
@@ -67,7 +67,7 @@ def convert(
 ) -> Report:
     """Convert the checkpoint folder, or GGUF file, `source`: into the GGUF file `target` if `format` is one of quantize.recipe.MIXES, or into the
     checkpoint folder `target` if it is FP8, DeepSeek's block FP8, or one of MLX's formats (mlx-4bit, ...). `imatrix` says
-    which inputs of a weight matter, to GGUF's quantized formats.
+    which inputs of a weight matter, to GGUF's quantized formats. A plan of quantize.fit is given as its `target()`.
 
     Memory: a few pieces of one tensor, besides the tokenizer. The target appears when it is complete, or not at all;
     an exception raised by `on_progress` stops the work.
@@ -77,7 +77,7 @@ def convert(
     """
     started = time.perf_counter()
     with open_source(source) as opened:
-        job = _job(opened, target, format, imatrix, force)
+        job = plan_job(opened, target, format, imatrix=imatrix, force=force)
         total_bytes = sum(step.nbytes for step in job.steps)
         done_bytes = 0
         with job.writer as writer, ThreadPoolExecutor(_processors()) as pool:
@@ -119,17 +119,34 @@ def open_source(source: Path) -> Checkpoint | GgufSource:
     return GgufSource(source) if source.is_file() and source.suffix == ".gguf" else Checkpoint.open(source)
 
 
-def _job(source: Checkpoint | GgufSource, target: Path, format: str, imatrix: ImportanceMatrix | None, force: bool) -> Job:
-    other = format.lower().startswith(PREFIX) or format.upper() == "FP8"
+def plan_job(
+    source: Checkpoint | GgufSource,
+    target: Path,
+    format: str | Mix | MlxFormat,
+    *,
+    imatrix: ImportanceMatrix | None = None,
+    force: bool = False,
+) -> Job:
+    """What `convert` carries out. Raises what it raises before anything is written."""
+    to = _wanted(format) if isinstance(format, str) else format
     if isinstance(source, GgufSource):
-        if other:
+        if not isinstance(to, Mix):
             raise QuantizeError(
                 f"{source.path} is a GGUF file, which can become another one only; for {format}, give the checkpoint folder"
             )
-        return requantize_job(source, target, mix(format), force=force, imatrix=imatrix)
-    if not other:
-        return gguf_job(source, target, mix(format), force=force, imatrix=imatrix)
-    return fp8_job(source, target, force=force) if format.upper() == "FP8" else mlx_job(source, target, mlx_format(format), force=force)
+        return requantize_job(source, target, to, force=force, imatrix=imatrix)
+    if to is None:
+        return fp8_job(source, target, force=force)
+    if isinstance(to, Mix):
+        return gguf_job(source, target, to, force=force, imatrix=imatrix)
+    return mlx_job(source, target, to, force=force)
+
+
+def _wanted(name: str) -> Mix | MlxFormat | None:
+    """None of FP8. Raises QuantizeError: there is none of that name."""
+    if name.lower().startswith(PREFIX):
+        return mlx_format(name)
+    return None if name.upper() == "FP8" else mix(name)
 
 
 def _processors() -> int:

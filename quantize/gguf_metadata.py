@@ -19,6 +19,7 @@ from quantize.gguf_tokenizer import tokenizer_metadata
 from quantize.recipe import Mix
 
 QUANTIZATION_VERSION = 2  # of the block layouts; ggml.h
+FIT = "localr1.fit"  # what quantize.fit_plan says of the file
 
 
 def gguf_metadata(folder: Path, config: dict[str, Any], d: Model, to: Mix, tensors: Sequence[TensorInfo]) -> Metadata:
@@ -30,6 +31,7 @@ def gguf_metadata(folder: Path, config: dict[str, Any], d: Model, to: Mix, tenso
         **general_metadata(folder, config, tensors),
         **_model_metadata(d, to.file_type),
         "general.quantization_version": uint(QUANTIZATION_VERSION),
+        **({FIT: text(to.note)} if to.note else {}),
         **tokenizer_metadata(folder, config, d.architecture, d.vocabulary),
     }
 

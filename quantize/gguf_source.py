@@ -15,8 +15,8 @@ from backends.base import ModelFileError
 from backends.checkpoint import short
 from quantize.errors import UnsupportedModel
 from quantize.formats import Format, decode, encode
-from quantize.gguf_file import GgufWriter, Kind, Metadata, TensorInfo, Value, uint
-from quantize.gguf_metadata import QUANTIZATION_VERSION
+from quantize.gguf_file import GgufWriter, Kind, Metadata, TensorInfo, Value, text, uint
+from quantize.gguf_metadata import FIT, QUANTIZATION_VERSION
 from quantize.gguf_reader import GgufTensor, read_gguf_header
 from quantize.job import Job, Step, releasing
 from quantize.loss import Loss
@@ -136,6 +136,9 @@ def requantize_job(source: GgufSource, target: Path, to: Mix, *, force: bool, im
     metadata = _metadata(header.metadata, header.kinds, header.items)
     metadata["general.file_type"] = uint(to.file_type)
     metadata["general.quantization_version"] = uint(QUANTIZATION_VERSION)
+    metadata.pop(FIT, None)
+    if to.note:
+        metadata[FIT] = text(to.note)
     warning = (
         f"{source.path} is quantized already ({', '.join(sorted(again))}), so this loses twice; start from the original weights if you can"
     )

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 SHARD_BYTES = 5 << 30
+FIT = "localr1_fit"  # in config.json, what quantize.fit_plan says of the folder
 
 
 def mlx_job(checkpoint: Checkpoint, target: Path, to: MlxFormat, *, force: bool) -> Job:
@@ -56,6 +57,9 @@ def mlx_job(checkpoint: Checkpoint, target: Path, to: MlxFormat, *, force: bool)
         parameters += math.prod(tensor.shape)
     habits = Habits(format="mlx", shard_bytes=SHARD_BYTES, card=CARD, index={"total_parameters": parameters})
     config = mlx_config(checkpoint.folder, checkpoint.config, d, quantization)
+    config.pop(FIT, None)
+    if to.note:
+        config[FIT] = to.note
     return Job(
         format=to.name,
         architecture=d.architecture,

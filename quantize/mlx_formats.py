@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -63,19 +63,26 @@ class Packing:
 
 @dataclass(frozen=True, slots=True)
 class MlxFormat:
-    """A target. `more`: in a mixed recipe, what the tensors that suffer most take instead of `less`."""
+    """A target. `more`: in a mixed recipe, what the tensors that suffer most take instead of `less`.
+
+    `packings`: of a plan, what each matrix takes, None of what stays as it is; `note`: what the folder is to say of it.
+    """
 
     name: str
     default: Packing
     less: Packing | None = None
     more: Packing | None = None
+    packings: Mapping[str, Packing | None] | None = None
+    note: str = ""
 
-    def packing(self, weight: str, layers: int) -> Packing:
+    def packing(self, weight: str, layers: int) -> Packing | None:
         """What a matrix takes in a model of so many layers.
 
         Mixed recipes, as llama.cpp's Q4_K_M, spare the output, and the values and the way out of the feed-forward block in the first
         and last eighth of the layers and in every third between.
         """
+        if self.packings is not None:
+            return self.packings[weight]
         if self.less is None or self.more is None:
             return self.default
         parts = weight.split(".")

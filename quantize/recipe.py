@@ -8,7 +8,7 @@ init_quantize_state_counters, llama-quant.cpp@ggml-org/llama.cpp.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,12 +25,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """`file_type`: what GGUF's general.file_type says (llama_ftype). `needs_imatrix`: too few bits to do without one."""
+    """`file_type`: what GGUF's general.file_type says (llama_ftype). `needs_imatrix`: too few bits to do without one.
+
+    `formats`: of a plan, what each tensor takes; `note`: what the file is to say of it (see quantize.fit_plan).
+    """
 
     name: str
     default: Format
     file_type: int
     needs_imatrix: bool = False
+    formats: Mapping[str, Format] | None = None
+    note: str = ""
 
 
 def _mix(name: str, file_type: int, default: str | None = None, needs_imatrix: bool = False) -> Mix:
@@ -109,6 +114,9 @@ def choose(mix: Mix, tensors: Sequence[tuple[str, tuple[int, ...]]], traits: Tra
     choices = [Choice(F32)] * len(tensors)
     for i in wanted:
         name, shape = tensors[i]
+        if mix.formats is not None:
+            choices[i] = Choice(mix.formats[name])
+            continue
         named = mix.default.name
         if mix.default.block > 1:
             named = _named(mix, name, shape, _Place(rank[i], values, _layer(name), tied, imatrix), traits)

@@ -168,13 +168,13 @@ def test_version_and_help() -> None:
 
 def test_quantize_writes_a_model_that_answers(tmp_path: Path) -> None:
     target = tmp_path / "tiny.gguf"
-    done = localr1_run("quantize", str(paths.assets() / "r1-tiny"), str(target), "--to", "F16")
+    done = localr1_run("quantize", str(paths.assets() / "r1-tiny"), str(target), "--to", "F16", "--no-eval")
     assert done.returncode == 0, done.stderr
     assert "F16" in done.stdout
     assert "**3**" in localr1_run("ask", "-m", str(target), "--temperature", "0", STRAWBERRY).stdout
-    again = localr1_run("quantize", str(paths.assets() / "r1-tiny"), str(target), "--to", "F16")
+    again = localr1_run("quantize", str(paths.assets() / "r1-tiny"), str(target), "--to", "F16", "--no-eval")
     assert again.returncode == 1 and "--force" in again.stderr
-    assert localr1_run("quantize", str(paths.assets() / "r1-tiny"), str(target), "--to", "F16", "--force").returncode == 0
+    assert localr1_run("quantize", str(paths.assets() / "r1-tiny"), str(target), "--to", "F16", "--no-eval", "--force").returncode == 0
     assert localr1_run("quantize", str(paths.assets() / "r1-tiny"), str(tmp_path / "x.gguf"), "--to", "Q9").returncode == 1
 
 
@@ -268,20 +268,25 @@ def test_an_importance_matrix_is_made_kept_and_used_again(tmp_path: Path) -> Non
 
     (tmp_path / "text.txt").write_text(corpus()[:3000])
     student, first, second = str(paths.assets() / "r1-tiny"), tmp_path / "first.gguf", tmp_path / "second.gguf"
-    done = localr1_run("quantize", student, str(first), "--to", "Q4_0", "--calibrate", str(tmp_path / "text.txt"))
+    done = localr1_run("quantize", student, str(first), "--to", "Q4_0", "--no-eval", "--calibrate", str(tmp_path / "text.txt"))
     assert done.returncode == 0 and "calibrating on text.txt; the model runs from the temporary file" in done.stderr
     matrix = tmp_path / "first.gguf.imatrix.gguf"
     assert sorted(tmp_path.iterdir()) == [first, matrix, tmp_path / "text.txt"]
-    assert localr1_run("quantize", student, str(second), "--to", "Q4_0", "--imatrix", str(matrix)).returncode == 0
+    assert localr1_run("quantize", student, str(second), "--to", "Q4_0", "--no-eval", "--imatrix", str(matrix)).returncode == 0
     assert first.read_bytes() == second.read_bytes()
     plain = tmp_path / "plain.gguf"
-    assert localr1_run("quantize", student, str(plain), "--to", "Q4_0").returncode == 0 and plain.read_bytes() != first.read_bytes()
-    failed = localr1_run("quantize", student, str(tmp_path / "x.gguf"), "--to", "Q4_0", "--imatrix", str(tmp_path / "text.txt"))
+    assert (
+        localr1_run("quantize", student, str(plain), "--to", "Q4_0", "--no-eval").returncode == 0
+        and plain.read_bytes() != first.read_bytes()
+    )
+    failed = localr1_run(
+        "quantize", student, str(tmp_path / "x.gguf"), "--to", "Q4_0", "--no-eval", "--imatrix", str(tmp_path / "text.txt")
+    )
     assert failed.returncode == 1 and failed.stderr.count("\n") == 1 and "text.txt" in failed.stderr
 
 
 def test_a_quantized_gguf_is_quantized_again_with_a_warning(tmp_path: Path) -> None:
     first, second = tmp_path / "first.gguf", tmp_path / "second.gguf"
-    assert localr1_run("quantize", str(paths.assets() / "r1-tiny"), str(first), "--to", "Q8_0").returncode == 0
-    again = localr1_run("quantize", str(first), str(second), "--to", "Q4_K_M")
+    assert localr1_run("quantize", str(paths.assets() / "r1-tiny"), str(first), "--to", "Q8_0", "--no-eval").returncode == 0
+    again = localr1_run("quantize", str(first), str(second), "--to", "Q4_K_M", "--no-eval")
     assert again.returncode == 0 and "quantized already (Q8_0)" in again.stderr and second.stat().st_size < first.stat().st_size

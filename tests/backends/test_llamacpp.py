@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from backends import llamacpp
 from backends.base import Cancel, End, EngineError, ModelFileError, PromptTooLong, Sampling, Special, Text, Token
 from backends.llamacpp import PREFILTER, LlamaCppBackend
 
@@ -326,3 +327,16 @@ def test_sampling_means_the_same_at_its_edges(student: LlamaCppBackend) -> None:
     ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             Sampling(**wrong)
+
+
+def test_a_tiny_model_runs_on_one_thread(student_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two that wait for each other made it 20 times slower where other programs ran too."""
+
+    def threads() -> int:
+        with LlamaCppBackend(student_gguf, 16) as backend:
+            return int(backend._c.llama_n_threads(backend._ctx))
+
+    monkeypatch.setattr(llamacpp, "threads", lambda: 3)
+    assert threads() == 1
+    monkeypatch.setattr(llamacpp, "TINY_PARAMETERS", 1000)
+    assert threads() == 3
