@@ -21,6 +21,7 @@ from backends.base import ModelFileError
 if TYPE_CHECKING:
     import numpy as np
 
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 
 # Bytes per element of each safetensors dtype that checkpoints use.
@@ -68,6 +69,8 @@ class Checkpoint:
             found = folder.is_dir()
         except OSError:  # no permission, a name that is too long
             found = False
+        if folder.name.endswith(PICKLES) and not found:
+            raise ModelFileError(_pickle(folder))
         if not found:
             raise ModelFileError(f"{folder}: not a folder; give the folder that holds {CONFIG} and {WEIGHTS}")
         config = read_json(folder / CONFIG)
@@ -88,6 +91,10 @@ class Checkpoint:
 
     def names(self) -> list[str]:
         return list(self._entries)
+
+    def files(self) -> list[str]:
+        """Of the folder, those that hold the weights."""
+        return sorted({entry.file for entry in self._entries.values()})
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries
@@ -235,6 +242,7 @@ def _read_shards(folder: Path) -> dict[str, Entry]:
             raise ModelFileError(f"{index}: names the shard {short(file)}; only *.safetensors files in the same folder are allowed")
         if not (folder / file).is_file():
             raise ModelFileError(f"{folder / file}: missing, {INDEX} lists it; download this shard")
+        check_link(folder / file)
         for name, entry in read_header(folder / file).items():
             if name in entries:
                 raise ModelFileError(f"{folder / file}: holds tensor {short(name, 120)}, which {entries[name].file} holds too; {AGAIN}")
@@ -250,10 +258,23 @@ def _read_shards(folder: Path) -> dict[str, Entry]:
 def _why_no_weights(folder: Path) -> str:
     if any(folder.glob("model-*.safetensors")):
         return f"{folder / INDEX}: missing, and the weights are in shards; download it"
-    pickles = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in folder.glob(pattern))
+    pickles = sorted(path for path in folder.iterdir() if path.name.endswith(PICKLES))
     if pickles:
-        return f"{folder / pickles[0]}: a pickle file can run code when read and is not supported; convert the model to safetensors first"
+        return _pickle(pickles[0])
     return f"{folder / WEIGHTS}: missing, and so is {INDEX}; download the weights"
+
+
+def _pickle(path: Path) -> str:
+    return f"{path}: a pickle file can run code when read and is not supported; convert the model to safetensors first"
+
+
+def check_link(path: Path) -> None:
+    """Raises ModelFileError: a file of a model folder is a link out of it. Hugging Face's cache has its own way of linking."""
+    if path.is_symlink():
+        folder, real = path.parent.resolve(), path.resolve()
+        cache = folder.parent.parent / "blobs" if folder.parent.name == "snapshots" else folder
+        if folder not in real.parents and real.parent != cache:
+            raise ModelFileError(f"{path}: is a link out of the folder, to {short(str(real), 120)}; put the file itself there")
 
 
 def _json_object(raw: bytes, path: Path, what: str) -> dict[str, Any]:

@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 BATCH_TOKENS = 2048  # tokens a llama_decode call may hold; the engine works through them 512 at a time
-# Threads wait for each other after every node of the graph. In a smaller model that takes longer than the nodes, and on a busy machine,
-# where the one that is waited for may not be running, a hundred times longer.
-TINY_PARAMETERS = 20_000_000
 # Candidates that reach temperature and top-p: sorting a whole 152k vocabulary costs a quarter of the decode speed. What
 # the others hold at temperature 0.6 is measured in the tests; it is far below the 5% that top-p cuts off anyway.
 PREFILTER = 128
@@ -99,8 +96,7 @@ class LlamaCppBackend:
         params = c.llama_context_default_params()
         params.n_ctx = self._context = self._context_tokens(asked)  # the engine may round it up
         params.n_batch = min(BATCH_TOKENS, params.n_ctx)
-        tiny = c.llama_model_n_params(self._model) < TINY_PARAMETERS
-        params.n_threads = params.n_threads_batch = 1 if tiny else threads()
+        params.n_threads = params.n_threads_batch = threads(self._model)
         self._ctx = c.llama_init_from_model(self._model, params)
         if not self._ctx:
             raise EngineError(f"llama.cpp cannot open a context of {params.n_ctx:,} tokens: {logged_reason()}; try a smaller --context")

@@ -12,6 +12,10 @@ from typing import Any, cast
 
 from backends.base import EngineError
 
+# Threads wait for each other after every node of the graph. In a smaller model that takes longer than the nodes, and on a busy machine,
+# where the one that is waited for may not be running, a hundred times longer.
+TINY_PARAMETERS = 20_000_000
+
 _log: deque[str] = deque(maxlen=200)
 
 
@@ -46,10 +50,13 @@ def abort_callback() -> Any:
     return library().ggml_abort_callback(ctypes.cast(libc.strlen, ctypes.c_void_p).value)
 
 
-def threads() -> int:
-    """Cores that help decoding: performance cores on Apple silicon, physical cores elsewhere."""
+def threads(model: Any) -> int:
+    """Cores that help to run a loaded model: performance cores on Apple silicon, physical cores elsewhere; for a tiny one, a single
+    core, because the engine's threads wait for each other by spinning."""
     import psutil
 
+    if library().llama_model_n_params(model) < TINY_PARAMETERS:
+        return 1
     if sys.platform == "darwin":
         libc = ctypes.CDLL(None)
         count, size = ctypes.c_int(0), ctypes.c_size_t(4)

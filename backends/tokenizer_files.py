@@ -104,11 +104,11 @@ def merges(folder: Path, model: dict[str, Any]) -> list[tuple[str, str]]:
 
 def steps(sequence: Any, parts: str) -> list[Any]:
     """A normalizer or pre-tokenizer step by step: nested sequences taken apart; `parts` is the key their members stand under."""
-    queue, found = [sequence], []
-    while queue:
-        step = queue.pop(0)
+    left, found = [sequence], []  # the last one is next
+    while left:
+        step = left.pop()
         if isinstance(step, dict) and step.get("type") == "Sequence" and isinstance(step.get(parts), list):
-            queue[:0] = step[parts]
+            left += reversed(step[parts])
         else:
             found.append(step)
     return found

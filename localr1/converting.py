@@ -3,46 +3,67 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backends.base import BackendError
+from localr1 import paths
 from localr1.reporting import check_page, show
 from localr1.student import exam, is_student
-from quantize.convert import Progress, Report, convert
-from quantize.errors import QuantizeError, TargetError
+from quantize.convert import Progress, Report, convert, open_source
+from quantize.errors import QuantizeError
 from quantize.evaluate import Evaluation, NotEvaluated, Plan, evaluate, plan
 from quantize.imatrix import ImportanceMatrix
+from quantize.mlx_formats import MlxFormat
+from quantize.recipe import Mix
+
+if TYPE_CHECKING:
+    from quantize import fit_plan
 
 BUILT_IN = Path()  # --calibrate without a file
 
+Show = Callable[[str, int, int], None]  # what is being done; how much of it, of how much
+
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """What is wanted beside the file. `evaluate`: None for small models only. `page`: reporting.TABLES, or an HTML file to write."""
+class Order:
+    """What a person asked for. `form`: a format; with `fit` (a size, or "auto" for this machine at
+    `context` tokens) gguf or mlx.
 
+    `imatrix`: an importance matrix to use; else one is made of `text`, a file (BUILT_IN for the built-in corpus), and kept beside
+    the target. `evaluate`: None for small models only. `page`: reporting.TABLES, or an HTML file to write.
+    """
+
+    source: Path
+    target: Path
+    form: str
+    fit: str | None = None
+    context: int | None = None
+    force: bool = False
+    allow_nan: bool = False
+    imatrix: Path | None = None
+    text: Path | None = None
     evaluate: bool | None = None
     page: Path | None = None
     as_json: bool = False
 
 
-def quantize(
-    source: Path,
-    target: Path,
-    form: str,
-    force: bool = False,
-    imatrix: Path | None = None,
-    text: Path | None = None,
-    wishes: Wishes = Wishes(),
-) -> None:
-    """Convert `source`; progress on stderr, the result on stdout. Raises ModelFileError, EngineError or QuantizeError.
-
-    `imatrix`: an importance matrix to use; else one is made of `text`, a file (BUILT_IN for the built-in corpus), and kept beside the target.
-    """
-    check_page(wishes.page, force)
-    planned = _planned(source, target, form, wishes.evaluate)
-    report = _converted(source, target, form, force, imatrix, text)
+def quantize(order: Order) -> None:
+    """Convert; progress on stderr, the result on stdout. Raises ModelFileError, EngineError or QuantizeError."""
+    check_page(order.page, order.force)
+    planned = _planned(order)
+    fitted = None
+    form: str | Mix | MlxFormat = order.form
+    if order.fit is not None:
+        matrix, fitted = _fitted(order, order.fit)
+        form = fitted.target()
+    else:
+        matrix = _matrix(order)
+    report = _converted(order, form, matrix)
     for warning in report.warnings:
         print(f"localr1: {warning}", file=sys.stderr)
     if report.fallbacks:
@@ -52,87 +73,117 @@ def quantize(
         evaluation = planned if isinstance(planned, str) else _evaluated(planned)
     except (KeyboardInterrupt, SystemExit, BackendError, QuantizeError) as error:  # the target is whole, whatever came then
         failed = isinstance(error, BackendError | QuantizeError)
-        show(report, str(error) if failed else "interrupted", page=wishes.page, as_json=wishes.as_json)
+        show(report, str(error) if failed else "interrupted", fitted, page=order.page, as_json=order.as_json)
         if failed:
-            raise QuantizeError(f"{target} is written; what it says could not be measured: {error}") from error
+            raise QuantizeError(f"{order.target} is written; what it says could not be measured: {error}") from error
         raise
-    show(report, evaluation, page=wishes.page, as_json=wishes.as_json)
+    show(report, evaluation, fitted, page=order.page, as_json=order.as_json)
 
 
-def _planned(source: Path, target: Path, form: str, wanted: bool | None) -> Plan | str:
+def _planned(order: Order) -> Plan | str:
     """How to evaluate, or why not. Raises QuantizeError if that is wanted and cannot be."""
-    if wanted is False:
+    if order.evaluate is False:
         return "--no-eval"
+    if order.allow_nan:
+        return "a model whose weights are no numbers predicts none"
+    form = order.form if order.fit is None or order.form == "gguf" else f"{order.form}-fit"
     try:
-        return plan(source, target, form, asked=wanted is True)
+        return plan(order.source, order.target, form, asked=order.evaluate is True)
     except NotEvaluated as reason:
-        if wanted:
+        if order.evaluate:
             raise QuantizeError(f"--eval is not possible: {reason}; leave it away") from None
         return str(reason)
 
 
 def _evaluated(planned: Plan) -> Evaluation:
-    from rich.console import Console
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn("{task.description:32.32}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("evaluating", total=None)
-
-        def show_progress(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total)
-
-        def say(line: str) -> None:
-            print(f"localr1: {line}", file=sys.stderr)
-
-        material = exam() if is_student(planned.source) else None
-        return evaluate(planned, material, say=say, on_progress=show_progress)
+    material = exam() if is_student(planned.source) else None
+    with _bar("evaluating") as on_progress:
+        return evaluate(planned, material, say=_say, on_progress=on_progress)
 
 
-def _converted(source: Path, target: Path, form: str, force: bool, imatrix: Path | None, text: Path | None) -> Report:
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bar
+def _matrix(order: Order) -> ImportanceMatrix | None:
+    """The one to use; one that is made is written to TARGET.imatrix.gguf too, so that --imatrix can take it the next time."""
+    if order.imatrix is not None:
+        return ImportanceMatrix.read(order.imatrix)
+    if order.text is None:
+        return None
+    from quantize import calibrate
+    from quantize.gguf_file import check_target
+    from quantize.sizes import mix_sizes
+    from quantize.unquantized import Unquantized
 
-    columns = (TextColumn("{task.description:32.32}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("reading the checkpoint", total=None)
+    kept = order.target.with_name(f"{order.target.name}.imatrix.gguf")
+    for path in (order.target, kept):  # before minutes are spent
+        check_target(path, force=order.force)
+    built_in = order.text == BUILT_IN
+    name, material = (calibrate.BUILT_IN, calibrate.corpus()) if built_in else (order.text.name, calibrate.read_text(order.text))
+    _say(f"calibrating on {name}")
+    with _bar("calibrating") as on_progress, open_source(order.source) as opened:
+        then_bytes = mix_sizes(opened, imatrix=True).get(order.form.upper(), 0)
+        with Unquantized(order.source, opened, order.target, then_bytes, _say, on_progress) as model:
+            progress = partial(on_progress, f"calibrating on {name}")
+            matrix = calibrate.collect(model.path, material, datasets=(name,), on_progress=progress)
+    matrix.write(kept, force=order.force)
+    return matrix
+
+
+def _fitted(order: Order, size: str) -> tuple[ImportanceMatrix | None, fit_plan.Plan]:
+    """The plan, and the importance matrix it was made with."""
+    from quantize import calibrate
+    from quantize.dimensions import read_dimensions
+    from quantize.fit import fit
+    from quantize.fit_size import auto_budget, parse_size, size_text
+    from quantize.gguf_source import GgufSource
+
+    budget = parse_size(size)
+    if budget is None:
+        with open_source(order.source) as opened:
+            budget = auto_budget(opened if isinstance(opened, GgufSource) else read_dimensions(opened.config), order.context)
+        _say(f"--fit auto: memory leaves {size_text(budget)} for the weights")
+    matrix = None if order.imatrix is None else ImportanceMatrix.read(order.imatrix)
+    text = None if order.text is None or order.text == BUILT_IN else calibrate.read_text(order.text)
+    with _bar("measuring") as on_progress:
+        found = fit(
+            order.source,
+            order.target,
+            budget,
+            cache=paths.cache() / "fit",
+            kind="mlx" if order.form == "mlx" else "gguf",
+            imatrix=matrix,
+            material=text,
+            force=order.force,
+            say=_say,
+            on_progress=on_progress,
+        )
+    return (None if order.form == "mlx" else found.imatrix), found.plan
+
+
+def _converted(order: Order, form: str | Mix | MlxFormat, matrix: ImportanceMatrix | None) -> Report:
+    from rich.progress import DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    with _bar("reading the checkpoint", DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()) as on_progress:
 
         def show_progress(progress: Progress) -> None:
-            bar.update(task, description=progress.tensor, completed=progress.done_bytes, total=progress.total_bytes)
+            on_progress(progress.tensor, progress.done_bytes, progress.total_bytes)
 
-        def count(done: int, total: int) -> None:
-            bar.update(task, description="calibrating (chunks)", completed=done, total=total)
-
-        matrix = None
-        if imatrix is not None:
-            matrix = ImportanceMatrix.read(imatrix)
-        elif text is not None:
-            matrix = calibrated(source, target, text, count)
-        return convert(source, target, form, imatrix=matrix, on_progress=show_progress, force=force)
+        return convert(
+            order.source, order.target, form, imatrix=matrix, on_progress=show_progress, force=order.force, allow_nan=order.allow_nan
+        )
 
 
-def calibrated(source: Path, target: Path, text: Path, on_progress: Callable[[int, int], None]) -> ImportanceMatrix:
-    """The importance matrix of `source`, written to TARGET.imatrix.gguf too, so that --imatrix can take it the next time.
+@contextmanager
+def _bar(first: str, *columns: object) -> Iterator[Show]:
+    """A progress bar on stderr, where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, ProgressColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
 
-    A checkpoint runs from an unquantized GGUF file beside the target, which is removed. Raises as `quantize`.
-    """
-    import tempfile
+    more = [column for column in columns if isinstance(column, ProgressColumn)] or [TaskProgressColumn(), TimeElapsedColumn()]
+    shown = (TextColumn("{task.description:32.32}", markup=False), BarColumn(), *more)
+    with Bar(*shown, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(first, total=None)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
 
-    from quantize import calibrate
 
-    name, material = (calibrate.BUILT_IN, calibrate.corpus()) if text == BUILT_IN else (text.name, calibrate.read_text(text))
-    try:
-        made = tempfile.TemporaryDirectory(prefix=f"{target.name}.", suffix=".part", dir=target.parent)
-    except OSError as error:
-        raise TargetError(f"{target.parent}: cannot be written to ({error.strerror}); choose another folder") from None
-    with made as folder:
-        model = source
-        if not source.is_file():
-            model = Path(folder) / "unquantized.gguf"
-            print(f"localr1: calibrating on {name}; the model runs from the temporary file {model}", file=sys.stderr)
-            convert(source, model, "BF16")
-        matrix = calibrate.collect(model, material, datasets=(name,), on_progress=on_progress)
-    matrix.write(target.with_name(f"{target.name}.imatrix.gguf"), force=True)
-    return matrix
+def _say(line: str) -> None:
+    print(f"localr1: {line}", file=sys.stderr)

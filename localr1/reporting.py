@@ -11,6 +11,7 @@ from localr1.text import json_text, printable
 from quantize.convert import Report, open_source
 from quantize.errors import TargetError
 from quantize.evaluate import Evaluation
+from quantize.fit_plan import HEADER, RIVALS_HEADER, Plan, rivals, table
 from quantize.report import by_format, mean_relative_error, merged, path_text, report_json, size_ratio, worst
 from quantize.report_text import percent, size
 
@@ -19,17 +20,21 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 TABLES = Path()  # --report without a file
+_TEXTS = ("tensor", "shape", "format", "family", *HEADER[:2], *RIVALS_HEADER[:1])
 WIDE = 100  # columns: from here on shapes are shown too
 
 
-def show(report: Report, evaluation: Evaluation | str, *, page: Path | None, as_json: bool) -> None:
-    """On stdout, and into the HTML file `page` (TABLES: more tables instead). `evaluation` may be the reason why there is none.
+def show(report: Report, evaluation: Evaluation | str, plan: Plan | None = None, *, page: Path | None, as_json: bool) -> None:
+    """On stdout, and into the HTML file `page` (TABLES: more tables instead). `evaluation` may be the reason why there is none; `plan`:
+    what --fit chose.
 
     Raises TargetError if the page cannot be written.
     """
     if as_json:
-        print(json_text(report_json(report, evaluation)))
+        print(json_text(report_json(report, evaluation, plan)))
     else:
+        if plan is not None:
+            _print_plan(plan)
         _print_lines(report, evaluation)
     if page == TABLES and not as_json:
         console = _console()
@@ -37,7 +42,7 @@ def show(report: Report, evaluation: Evaluation | str, *, page: Path | None, as_
             console.print(_tasks(evaluation))
         console.print(_formats(report), _tensors(report, console.width >= WIDE))
     elif page is not None and page != TABLES:
-        _write_page(page, report, evaluation)
+        _write_page(page, report, evaluation, plan)
         print(f"localr1: the report is in {page}", file=sys.stderr)
 
 
@@ -49,6 +54,23 @@ def check_page(page: Path | None, force: bool) -> None:
         raise TargetError(f"{page.parent}: no such folder; create it first")
     if page.exists() and (not force or not page.is_file()):
         raise TargetError(f"{page}: exists already; choose another name for the report or pass --force to replace it")
+
+
+def _print_plan(plan: Plan) -> None:
+    """What takes which format, beside the named mixes that are no larger."""
+    console = _console()
+    console.print(_filled(HEADER, table(plan)))
+    if plan.rivals:
+        console.print(_filled(RIVALS_HEADER, rivals(plan)))
+    for line in (*((f"expected KL: {plan.basis}",) if plan.basis else ()), *plan.notes):
+        print(printable(line))
+
+
+def _filled(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    filled = _table(header)
+    for row in rows:
+        _row(filled, *row)
+    return filled
 
 
 def _print_lines(report: Report, evaluation: Evaluation | str) -> None:
@@ -124,8 +146,8 @@ def _table(columns: Sequence[str]) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
-        right = name not in ("tensor", "shape", "format", "family")
-        table.add_column(name, justify="right" if right else "left", no_wrap=name != "tensor", overflow="fold")
+        left, wraps = name in _TEXTS, name in ("tensor", *HEADER[1:2])
+        table.add_column(name, justify="left" if left else "right", no_wrap=not wraps, overflow="fold")
     return table
 
 
@@ -142,7 +164,7 @@ def _console() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
 
 
-def _write_page(page: Path, report: Report, evaluation: Evaluation | str) -> None:
+def _write_page(page: Path, report: Report, evaluation: Evaluation | str, plan: Plan | None) -> None:
     from quantize.report_html import report_html
     from quantize.report_svg import Point
     from quantize.sizes import mix_sizes
@@ -150,6 +172,6 @@ def _write_page(page: Path, report: Report, evaluation: Evaluation | str) -> Non
     with open_source(report.source) as source:
         points = [Point(name, nbytes) for name, nbytes in mix_sizes(source, imatrix=True).items()]
     try:
-        page.write_text(report_html(report, evaluation, points), encoding="utf-8")
+        page.write_text(report_html(report, evaluation, points, plan), encoding="utf-8")
     except OSError as error:
         raise TargetError(f"{page}: cannot be written ({error.strerror}); choose another place for the report") from None

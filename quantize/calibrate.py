@@ -171,7 +171,7 @@ class _Engine:
             raise QuantizeError(f"chunks of {tokens:,} tokens were asked for and the model was trained for {trained:,}; use shorter ones")
         params = c.llama_context_default_params()
         params.n_ctx = params.n_batch = params.n_ubatch = tokens
-        params.n_threads = params.n_threads_batch = threads()
+        params.n_threads = params.n_threads_batch = threads(self._model)
         params.cb_eval = self._callback
         self._ctx = c.llama_init_from_model(self._model, params)
         if not self._ctx:

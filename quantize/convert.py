@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backends.checkpoint import Checkpoint
-from quantize.errors import QuantizeError
+from backends.base import ModelFileError
+from backends.checkpoint import Checkpoint, short
+from quantize.errors import QuantizeError, TargetError
 from quantize.fp8_folder import fp8_job
 from quantize.gguf_job import gguf_job
+from quantize.gguf_reader import is_gguf
 from quantize.gguf_source import GgufSource, requantize_job
 from quantize.job import Job, Step
 from quantize.loss import TensorLoss
@@ -64,16 +66,18 @@ def convert(
     imatrix: ImportanceMatrix | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     force: bool = False,
+    allow_nan: bool = False,
 ) -> Report:
     """Convert the checkpoint folder, or GGUF file, `source`: into the GGUF file `target` if `format` is one of quantize.recipe.MIXES, or into the
     checkpoint folder `target` if it is FP8, DeepSeek's block FP8, or one of MLX's formats (mlx-4bit, ...). `imatrix` says
-    which inputs of a weight matter, to GGUF's quantized formats. A plan of quantize.fit is given as its `target()`.
+    which inputs of a weight matter, to GGUF's quantized formats. A plan of quantize.fit is given as its `target()`. `allow_nan`: weights
+    that are infinite or not a number stay so where the format can hold them, and become 0 in blocks; the report's warnings name them.
 
     Memory: a few pieces of one tensor, besides the tokenizer. The target appears when it is complete, or not at all;
     an exception raised by `on_progress` stops the work.
 
     Raises ModelFileError (the source is damaged), UnsupportedModel (it is of a kind that cannot be written), TargetError
-    (the target exists, or there is no room), QuantizeError (unknown format, weights that do not fit it).
+    (the target exists, or there is no room), QuantizeError (unknown format, weights that do not fit it, or are not finite).
     """
     started = time.perf_counter()
     with open_source(source) as opened:
@@ -82,6 +86,7 @@ def convert(
         done_bytes = 0
         with job.writer as writer, ThreadPoolExecutor(_processors()) as pool:
             for done, step in enumerate(job.steps, 1):
+                step.loss.allow_nan = allow_nan
                 writer.write(step.name, step.pieces(pool, step.loss))
                 done_bytes += step.nbytes
                 if on_progress is not None:
@@ -97,10 +102,18 @@ def convert(
             target_bytes=writer.size_bytes,
             bits_per_weight=total_bytes * 8 / job.parameters,
             fallbacks=job.fallbacks,
-            warnings=job.warnings,
+            warnings=(*job.warnings, *_not_finite(job.steps)),
             losses=_losses(job.steps),
             seconds=time.perf_counter() - started,
         )
+
+
+def _not_finite(steps: Sequence[Step]) -> Iterator[str]:
+    for step in steps:
+        for count, now in ((step.loss.kept, "kept as they are"), (step.loss.zeroed, "written as 0")):
+            if count:
+                verb = "weight is" if count == 1 else "weights are"
+                yield f"tensor {short(step.name, 120)}: {count:,} {verb} infinite or not a number, {now}"
 
 
 def _losses(steps: Sequence[Step]) -> tuple[TensorLoss, ...]:
@@ -116,7 +129,11 @@ def _losses(steps: Sequence[Step]) -> tuple[TensorLoss, ...]:
 
 def open_source(source: Path) -> Checkpoint | GgufSource:
     """A context manager. Raises ModelFileError or UnsupportedModel."""
-    return GgufSource(source) if source.is_file() and source.suffix == ".gguf" else Checkpoint.open(source)
+    try:
+        gguf = is_gguf(source) if source.is_file() else source.suffix == ".gguf" and not source.exists()
+    except OSError as error:
+        raise ModelFileError(f"{source}: cannot be read ({error.strerror}); check the path") from None
+    return GgufSource(source) if gguf else Checkpoint.open(source)
 
 
 def plan_job(
@@ -128,18 +145,34 @@ def plan_job(
     force: bool = False,
 ) -> Job:
     """What `convert` carries out. Raises what it raises before anything is written."""
-    to = _wanted(format) if isinstance(format, str) else format
+    job = _job(source, target, _wanted(format) if isinstance(format, str) else format, force, imatrix)
+    _check_apart(source, target)
+    return job
+
+
+def _job(source: Checkpoint | GgufSource, target: Path, to: Mix | MlxFormat | None, force: bool, imatrix: ImportanceMatrix | None) -> Job:
     if isinstance(source, GgufSource):
         if not isinstance(to, Mix):
-            raise QuantizeError(
-                f"{source.path} is a GGUF file, which can become another one only; for {format}, give the checkpoint folder"
-            )
+            name = "fp8" if to is None else to.name
+            raise QuantizeError(f"{source.path} is a GGUF file, which can become another one only; for {name}, give the checkpoint folder")
         return requantize_job(source, target, to, force=force, imatrix=imatrix)
     if to is None:
         return fp8_job(source, target, force=force)
     if isinstance(to, Mix):
         return gguf_job(source, target, to, force=force, imatrix=imatrix)
     return mlx_job(source, target, to, force=force)
+
+
+def _check_apart(source: Checkpoint | GgufSource, target: Path) -> None:
+    """Raises TargetError: writing the target would replace what is read."""
+    read = [source.path] if isinstance(source, GgufSource) else [source.folder, *(source.folder / file for file in source.files())]
+    try:
+        place = target.resolve()
+        same = place in (path.resolve() for path in read)
+    except OSError as error:
+        raise TargetError(f"{target}: cannot be used ({error.strerror}); choose another name") from None
+    if same:
+        raise TargetError(f"{target}: is what is converted, and is not replaced; choose another name")
 
 
 def _wanted(name: str) -> Mix | MlxFormat | None:

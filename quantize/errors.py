@@ -18,3 +18,6 @@ class UnsupportedModel(QuantizeError):
 
 class TargetError(QuantizeError):
     """The file to write exists already, has no room or cannot be written."""
+
+
+NOT_FINITE = "get the file again, or convert it all the same with --allow-nan"

@@ -151,8 +151,8 @@ class _Measuring:
         wanted = [w for w in probed(weights, model.is_small) if FORMATS["Q4_0"].fits(w.shape)]
         kept = self._kept("gains")
         jobs = unmeasured(wanted, probes, kept)
-        if jobs and not model.fits_memory:
-            return gains(weights, {}), "errors alone, all tensors counting alike: the unquantized model does not fit memory"
+        if jobs and not model.can_change:
+            return gains(weights, {}), "errors alone, all tensors counting alike: the model cannot be changed in memory, for lack of room"
         if jobs:
             forms: dict[str, list[str]] = {}
             for weight, form in jobs:
@@ -171,7 +171,7 @@ class _Measuring:
         keys = {name: _digest(found.formats()) for name, found in plans.items()}
         kept = self._kept("plans")
         missing = [name for name in plans if keys[name] not in kept]
-        if missing and self._model.fits_memory:
+        if missing and self._model.can_change:
             with self._model.live() as live:
                 predictions = Predictions(live, self._model.chunks(self._text, live.bos))
                 for done, name in enumerate(missing):
@@ -240,9 +240,9 @@ class _Chooser:
     def _solved(self, losses: Losses, basis: str) -> Plan:
         forms = {name: list(losses[name]) for name in self._into.names}
         options = [[Option(self._into.nbytes(name, form), losses[name][form]) for form in found] for name, found in forms.items()]
-        room = self._bytes - self._plan({}, losses, basis).size_bytes
+        beside = 0  # the largest that has been seen: the note says what was chosen, a format with a longer name takes more
         while True:
-            chosen = solve(options, room)
+            chosen = solve(options, self._bytes - beside)
             if chosen is None:
                 raise QuantizeError(
                     f"{size_text(self._bytes)} are too few for formats that do without importances, which some tensors lack; give a larger "
@@ -251,7 +251,7 @@ class _Chooser:
             plan = self._plan({name: found[i] for (name, found), i in zip(forms.items(), chosen, strict=True)}, losses, basis)
             if self.holds(plan):
                 return plan
-            room -= plan.size_bytes - self._bytes  # the note says what was chosen, and was not counted
+            beside = plan.size_bytes - sum(tensor.nbytes for tensor in plan.tensors)
 
     def _plan(self, formats: Mapping[str, str], losses: Losses | None = None, basis: str = "") -> Plan:
         tensors = assigned(self._weights, formats, self._into.nbytes, losses)

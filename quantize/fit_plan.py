@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from quantize.formats import FORMATS
 from quantize.mlx_formats import MlxFormat, Packing
@@ -121,6 +121,36 @@ def table(plan: Plan) -> list[tuple[str, ...]]:
         kinds.setdefault(tensor.kind, []).append(tensor)
     rows = [_row(kind.removesuffix(".weight"), tensors, plan) for kind, tensors in kinds.items()]
     return [*rows, _row("together", plan.tensors, plan, formats="")]
+
+
+RIVALS_HEADER = ("named mixes no larger", "MB", "expected KL", "seen")
+
+
+def rivals(plan: Plan, most: int = 3) -> list[tuple[str, ...]]:
+    """Rows of text under RIVALS_HEADER: the plan, and the largest of the named mixes that fit the budget."""
+    mine = ("this plan", plan.size_bytes, plan.loss, plan.measured)
+    rows = [mine, *((rival.name, rival.size_bytes, rival.loss, rival.measured) for rival in plan.rivals[:most])]
+    return [(name, f"{size / 1e6:,.2f}", f"{loss:.2g}", "" if seen is None else f"{seen:.2g}") for name, size, loss, seen in rows]
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """Keys: budget_bytes; size_bytes (of the file or folder, at most); expected_kl, measured_kl (nats a token, null if unknown); basis;
+    notes: [text]; named_mixes: [{name, size_bytes, expected_kl, measured_kl}]; tensors: [{name, format, bytes, expected_kl}]."""
+    known = bool(plan.basis)
+    return {
+        "budget_bytes": plan.budget_bytes,
+        "size_bytes": plan.size_bytes,
+        "expected_kl": plan.loss if known else None,
+        "measured_kl": plan.measured,
+        "basis": plan.basis,
+        "notes": list(plan.notes),
+        "named_mixes": [
+            {"name": r.name, "size_bytes": r.size_bytes, "expected_kl": r.loss, "measured_kl": r.measured} for r in plan.rivals
+        ],
+        "tensors": [
+            {"name": t.name, "format": t.format, "bytes": t.nbytes, "expected_kl": t.loss if known else None} for t in plan.tensors
+        ],
+    }
 
 
 def _row(name: str, tensors: Sequence[Assigned], plan: Plan, formats: str | None = None) -> tuple[str, ...]:

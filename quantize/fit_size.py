@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backends.base import DEFAULT_CONTEXT
 from backends.checkpoint import Checkpoint
 from quantize.convert import plan_job
 from quantize.dimensions import DeepseekDimensions, Model
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from quantize.fit_targets import FitTarget
 
 REST_BYTES = 10**9  # what is not weights and cache, of the memory that is free
-DEFAULT_CONTEXT = 32_768
 _A_SIZE = "give one such as 6GB, 5.5GiB, 900MB or auto"
 
 
@@ -55,18 +55,28 @@ def memory_budget(available_bytes: int, cache_bytes_per_token: int, context_toke
     return available_bytes - needed
 
 
-def cache_bytes_per_token(d: Model) -> int:
-    """Keys and values in F16; of latent attention, the latent and the rotated key."""
+def cache_bytes_per_token(d: Model | GgufSource) -> int:
+    """Keys and values in F16; of latent attention, the latent and the rotated key. Raises ModelFileError: a GGUF file does not say."""
+    if isinstance(d, GgufSource):
+        latent = d.count("attention.kv_lora_rank", 0)
+        width = latent + d.count("rope.dimension_count") if latent else 0
+        if not width:
+            heads = d.count("attention.head_count")
+            key = d.count("attention.key_length", d.count("embedding_length") // max(1, heads))
+            width = d.count("attention.head_count_kv", heads) * (key + d.count("attention.value_length", key))
+        return 2 * d.count("block_count") * width
     if isinstance(d, DeepseekDimensions):
         return 2 * d.layers * (d.kv_rank + d.rotated)
     return 2 * d.layers * d.kv_heads * 2 * d.head_dim
 
 
-def auto_budget(d: Model, context_tokens: int | None = None) -> int:
-    """For this machine as it is now, and so many tokens; without a number, what the model has, up to 32,768. Raises QuantizeError."""
+def auto_budget(d: Model | GgufSource, context_tokens: int | None = None) -> int:
+    """For this machine as it is now, and so many tokens; without a number, what the model has, up to 32,768. Raises QuantizeError,
+    ModelFileError."""
     import psutil
 
-    tokens = min(d.context, DEFAULT_CONTEXT) if context_tokens is None else context_tokens
+    trained = d.count("context_length") if isinstance(d, GgufSource) else d.context
+    tokens = min(trained, DEFAULT_CONTEXT) if context_tokens is None else context_tokens
     return memory_budget(int(psutil.virtual_memory().available), cache_bytes_per_token(d), tokens)
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from quantize.errors import QuantizeError
+from quantize.errors import NOT_FINITE, QuantizeError
 from quantize.loss import Loss, measure
 from quantize.rows import Rows, Span
 
@@ -68,8 +68,14 @@ BY_GGML_TYPE = {f.ggml_type: f for f in _ALL}
 F32, F16, BF16 = FORMATS["F32"], FORMATS["F16"], FORMATS["BF16"]
 
 
-# Source and target types that are one: an unsigned type as wide, and the exponent's bits in it.
-SAME_BITS = {("bfloat16", "BF16"): ("u2", 0x7F80), ("float16", "F16"): ("u2", 0x7C00), ("float32", "F32"): ("u4", 0x7F800000)}
+# Source and target types that are one.
+SAME_BITS = (("bfloat16", "BF16"), ("float16", "F16"), ("float32", "F32"))
+# An unsigned type as wide as a type of weights, and the exponent's bits in it.
+EXPONENTS = {"bfloat16": ("u2", 0x7F80), "float16": ("u2", 0x7C00), "float32": ("u4", 0x7F800000)}
+# ggml writes these, and cannot read them.
+UNREADABLE = ("Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64")
+# ggml's encoders multiply importances by squares of weights. Where float32 ends, at 3e38, some of them end the whole program.
+LARGEST_WEIGHT, LARGEST_PRODUCT = 1e9, 1e30
 
 
 def encode(
@@ -80,8 +86,9 @@ def encode(
     `loss`, where it is given, grows by what each piece cost. `importance` float32 [E, K]: how much each input matters, to the
     first R/E rows, to the next...
 
-    Raises QuantizeError if a weight is not finite or, for F16, beyond that format's range.
+    Raises QuantizeError if a weight is beyond the format's range or, unless the loss allows that, not finite.
     """
+    allow_nan = loss is not None and loss.allow_nan
     if to.block == 1:
         importance = None
     parts = [weights]
@@ -90,7 +97,8 @@ def encode(
         parts = [Span(weights, i * each, each) for i in range(len(importance))]
     for i, part in enumerate(parts):
         inputs = None if importance is None else importance[i]
-        for piece, lost in in_pieces(part, functools.partial(_encode, to=to, importance=inputs, measured=loss is not None), pool):
+        work = functools.partial(_encode, to=to, importance=inputs, measured=loss is not None, allow_nan=allow_nan)
+        for piece, lost in in_pieces(part, work, pool):
             if loss is not None:  # in the order of the pieces, whichever thread was first: the same sums every time
                 loss.add(lost)
             yield piece
@@ -121,9 +129,10 @@ def in_pieces(matrix: Rows, work: Callable[[np.ndarray], T], pool: Executor, mul
 
 
 def decode(encoded: np.ndarray, form: Format, shape: Sequence[int]) -> np.ndarray:
-    """Encoded uint8 bytes -> float32 array of `shape`, as ggml decodes them."""
+    """Encoded uint8 bytes -> float32 array of `shape`, as ggml decodes them. Not of the types that it cannot decode."""
     import numpy as np
 
+    assert form.name not in UNREADABLE
     out = np.empty(math.prod(shape), np.float32)
     encoded = np.ascontiguousarray(encoded)
     if form is F32:
@@ -135,23 +144,21 @@ def decode(encoded: np.ndarray, form: Format, shape: Sequence[int]) -> np.ndarra
     return out.reshape(shape)
 
 
-def _encode(rows: np.ndarray, to: Format, importance: np.ndarray | None, measured: bool) -> tuple[np.ndarray, Loss]:
+def _encode(
+    rows: np.ndarray, to: Format, importance: np.ndarray | None, measured: bool, allow_nan: bool = False
+) -> tuple[np.ndarray, Loss]:
     """[n, K] and the importance of the K inputs -> uint8 [n * K / block * block_bytes]; what that cost, if it is to be measured."""
     import numpy as np
 
-    kind = rows.dtype.name
-    if (kind, to.name) in SAME_BITS:
-        bits, exponent = SAME_BITS[kind, to.name]
-        same = np.ascontiguousarray(rows).reshape(-1)
-        if int((same.view(bits) & exponent).max()) == exponent:  # all ones: infinite or not a number
-            raise QuantizeError("holds weights that are infinite or not a number")
-        return same.view(np.uint8), Loss()
+    bad = not_finite(rows, allow_nan)
+    lost = Loss(kept=bad) if to.block == 1 else Loss(zeroed=bad)
+    if (rows.dtype.name, to.name) in SAME_BITS:
+        return np.ascontiguousarray(rows).reshape(-1).view(np.uint8), lost
     wide = np.require(rows, np.float32, ["C", "A"])
-    largest = finite_magnitude(wide)
     if to is F32:
-        return wide.reshape(-1).view(np.uint8), Loss()
-    if to is F16 and largest >= 65520:  # rounds to infinity
-        raise QuantizeError(f"holds weights up to {largest:.4g}, beyond F16's 65504; choose BF16, F32 or Q8_0")
+        return wide.reshape(-1).view(np.uint8), lost
+    finite = without(wide) if bad else wide
+    _check_range(finite, to, importance)
     out = np.empty(to.nbytes(wide.shape), np.uint8)
     if to is F16:
         _ggml().ggml_fp32_to_fp16_row(wide.ctypes.data, out.ctypes.data, wide.size)
@@ -161,16 +168,63 @@ def _encode(rows: np.ndarray, to: Format, importance: np.ndarray | None, measure
         n, columns = wide.shape
         matter = None if importance is None else np.ascontiguousarray(importance, np.float32)
         pointer = None if matter is None else matter.ctypes.data
-        _ggml().ggml_quantize_chunk(to.ggml_type, wide.ctypes.data, out.ctypes.data, 0, n, columns, pointer)
-    return out, measure(wide, decode(out, to, wide.shape)) if measured else Loss()
+        _ggml().ggml_quantize_chunk(to.ggml_type, finite.ctypes.data, out.ctypes.data, 0, n, columns, pointer)
+    if measured:
+        decoded = decode(out, to, wide.shape)
+        if bad:
+            decoded[~np.isfinite(wide)] = 0
+        lost.add(measure(finite, decoded))
+        if not math.isfinite(lost.squared_error):  # scales are F16 in most formats
+            raise _beyond(finite, to, importance)
+    return out, lost
 
 
-def finite_magnitude(weights: np.ndarray) -> float:
-    """The largest one. Raises QuantizeError if a weight is not finite."""
-    largest = max(-float(weights.min()), float(weights.max()))  # either is NaN if any weight is
-    if not math.isfinite(largest):
-        raise QuantizeError("holds weights that are infinite or not a number")
-    return largest
+def not_finite(weights: np.ndarray, allow_nan: bool = False) -> int:
+    """How many of them, float32, float16 or bfloat16, are infinite or not a number. Raises QuantizeError if there is one that is not allowed."""
+    import numpy as np
+
+    width, exponent = EXPONENTS[weights.dtype.name]
+    bits = np.ascontiguousarray(weights).view(width) & exponent
+    if bits.max() != exponent:
+        return 0
+    if not allow_nan:
+        raise QuantizeError(f"holds weights that are infinite or not a number; {NOT_FINITE}")
+    return int((bits == exponent).sum())
+
+
+def without(weights: np.ndarray) -> np.ndarray:
+    """A copy with 0 in place of what is infinite or not a number."""
+    import numpy as np
+
+    return np.where(np.isfinite(weights), weights, weights.dtype.type(0))
+
+
+def _check_range(weights: np.ndarray, to: Format, importance: np.ndarray | None) -> None:
+    """Raises QuantizeError: F16 would round to infinity, ggml would end the program."""
+    if to is F16:
+        if magnitude(weights) >= 65520:
+            raise _beyond(weights, to, None)
+    elif to.block > 1:
+        largest = magnitude(weights)
+        if largest > LARGEST_WEIGHT or (importance is not None and largest**2 * float(importance.max()) > LARGEST_PRODUCT):
+            raise _beyond(weights, to, importance)
+
+
+def _beyond(weights: np.ndarray, to: Format, importance: np.ndarray | None) -> QuantizeError:
+    found = f"holds weights up to {magnitude(weights):.4g}"
+    if importance is not None:
+        found += f" of importance up to {float(importance.max()):.4g}"
+    limit = (
+        "F16's 65504; choose BF16, F32 or Q8_0"
+        if to is F16
+        else f"what {to.name} can hold; choose {'F32' if to is BF16 else 'BF16 or F32'}"
+    )
+    return QuantizeError(f"{found}, beyond {limit}")
+
+
+def magnitude(weights: np.ndarray) -> float:
+    """The largest one's."""
+    return max(-float(weights.min()), float(weights.max()))
 
 
 @functools.cache

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from backends.checkpoint import Checkpoint
 from quantize.dimensions import read_dimensions
 from quantize.errors import UnsupportedModel
-from quantize.formats import finite_magnitude, in_pieces
+from quantize.formats import in_pieces, not_finite, without
 from quantize.job import Job, Step, releasing
 from quantize.loss import Loss, measure
 from quantize.plan import FP8, IGNORED_SUFFIXES, SCALE, tensor_names
@@ -36,7 +36,7 @@ _MATRIX = re.compile(
     r"|mlp\.((experts\.\d+|shared_experts)\.)?(gate|up|down)_proj)\.weight"
 )
 
-COPY_BYTES = 1 << 20
+COPY_ELEMENTS = 1 << 18
 
 
 def fp8_job(checkpoint: Checkpoint, target: Path, *, force: bool) -> Job:
@@ -73,7 +73,7 @@ def fp8_job(checkpoint: Checkpoint, target: Path, *, force: bool) -> Job:
 
 def _codes(checkpoint: Checkpoint, name: str, scales: list[np.ndarray], pool: Executor, loss: Loss) -> Iterator[np.ndarray]:
     def quantized() -> Iterator[np.ndarray]:
-        for codes, scale, lost in in_pieces(checkpoint.read(name), _quantize, pool, multiple=FP8_BLOCK):
+        for codes, scale, lost in in_pieces(checkpoint.read(name), partial(_quantize, allow_nan=loss.allow_nan), pool, multiple=FP8_BLOCK):
             scales.append(scale)
             loss.add(lost)
             yield codes
@@ -81,16 +81,18 @@ def _codes(checkpoint: Checkpoint, name: str, scales: list[np.ndarray], pool: Ex
     return releasing(quantized(), checkpoint, name)
 
 
-def _quantize(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, Loss]:
+def _quantize(rows: np.ndarray, allow_nan: bool) -> tuple[np.ndarray, np.ndarray, Loss]:
     """[n, K] -> uint8 codes [n, K], float32 scales [ceil(n/128), ceil(K/128)], and what that cost."""
     import numpy as np
 
     from backends.reference.fp8 import dequantize_blocks, quantize_blocks
 
-    wide = np.require(rows, np.float32, ["C", "A"])
-    finite_magnitude(wide)
+    bad = not_finite(rows, allow_nan)
+    wide = np.require(without(rows) if bad else rows, np.float32, ["C", "A"])
     codes, scales = quantize_blocks(wide)
-    return codes, scales, measure(wide, dequantize_blocks(codes, scales))
+    lost = measure(wide, dequantize_blocks(codes, scales))
+    lost.zeroed = bad
+    return codes, scales, lost
 
 
 def _scales(scales: list[np.ndarray], pool: Executor, loss: Loss) -> Iterator[np.ndarray]:
@@ -98,5 +100,12 @@ def _scales(scales: list[np.ndarray], pool: Executor, loss: Loss) -> Iterator[np
 
 
 def _copy(checkpoint: Checkpoint, name: str, pool: Executor, loss: Loss) -> Iterator[np.ndarray]:
-    raw = checkpoint.read(name).reshape(-1).view("u1")
-    return releasing((raw[i : i + COPY_BYTES] for i in range(0, len(raw), COPY_BYTES)), checkpoint, name)
+    return releasing(_checked(checkpoint.read(name).reshape(-1), loss), checkpoint, name)
+
+
+def _checked(weights: np.ndarray, loss: Loss) -> Iterator[np.ndarray]:
+    """[n] of float32, float16 or bfloat16, as they are. Raises QuantizeError unless they are finite, or need not be."""
+    for i in range(0, len(weights), COPY_ELEMENTS):
+        some = weights[i : i + COPY_ELEMENTS]
+        loss.kept += not_finite(some, loss.allow_nan)
+        yield some.view("u1")

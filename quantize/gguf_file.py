@@ -186,6 +186,8 @@ def check_target(target: Path, *, force: bool) -> None:
             raise TargetError(f"{target.parent}: no such folder; create it first")
         if target.is_dir():
             raise TargetError(f"{target}: is a folder; give a file name such as {target / 'model.gguf'}")
+        if target.is_symlink() and not target.exists():
+            raise TargetError(f"{target}: is a link to what is not there; remove it or choose another name")
         if not target.exists():
             return
         if not target.is_file():  # opening a pipe would wait for ever

@@ -31,12 +31,12 @@ def gguf_job(checkpoint: Checkpoint, target: Path, to: Mix, *, force: bool, imat
     """Raises ModelFileError, UnsupportedModel, QuantizeError or TargetError, before anything is written."""
     d = read_dimensions(checkpoint.config)
     check_engine_limits(checkpoint.config, d)
+    tensors = [tensor for tensor in tensor_names(checkpoint, d) if not tensor.dropped]  # sizes are those of the weights from here on
     divisors = rope_frequency_divisors(d)
     infos, steps, fallbacks = [], [], []
     if divisors is not None:
         infos.append(TensorInfo("rope_freqs.weight", divisors.shape, F32))
         steps.append(Step(infos[0].name, infos[0].nbytes, partial(encode, divisors.reshape(1, -1), F32), divisors.shape, F32.name))
-    tensors = [tensor for tensor in tensor_names(checkpoint, d) if not tensor.dropped]
     choices = choose(to, [(t.gguf, t.shape) for t in tensors], Traits.of(d), imatrix=imatrix is not None)
     for tensor, choice in zip(tensors, choices, strict=True):
         importance = importance_for(tensor.gguf, tensor.shape, choice.format, to, imatrix)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Self
 from backends.base import ModelFileError
 from backends.checkpoint import short
 from quantize.errors import UnsupportedModel
-from quantize.formats import Format, decode, encode
+from quantize.formats import UNREADABLE, Format, decode, encode, not_finite
 from quantize.gguf_file import GgufWriter, Kind, Metadata, TensorInfo, Value, text, uint
 from quantize.gguf_metadata import FIT, QUANTIZATION_VERSION
-from quantize.gguf_reader import GgufTensor, read_gguf_header
+from quantize.gguf_reader import AGAIN, GgufTensor, read_gguf_header
 from quantize.job import Job, Step, releasing
 from quantize.loss import Loss
 from quantize.recipe import Mix, Traits, choose, importance_for, takes_format
@@ -46,6 +46,7 @@ class GgufSource:
             raise UnsupportedModel(
                 f"{path}: tensor {short(unknown.name, 120)} is of ggml type {unknown.ggml_type}, which is not known here"
             )
+        self._check()
         self._by_name = {tensor.name: tensor for tensor in self.header.tensors}
         with path.open("rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -54,11 +55,37 @@ class GgufSource:
     def bytes_total(self) -> int:
         return sum(tensor.nbytes or 0 for tensor in self.header.tensors)
 
+    def _check(self) -> None:
+        """Raises what the class does: nothing could be made of the file that llama.cpp loads."""
+        integers = next(
+            (t for t in self.header.tensors if t.format and t.format.name in UNREADABLE and takes_format(t.name, t.shape)), None
+        )
+        if integers is not None and integers.format is not None:
+            raise UnsupportedModel(
+                f"{self.path}: tensor {short(integers.name, 120)} is {integers.format.name}, which ggml cannot decode; convert the model again"
+            )
+        if not self.header.tensors:
+            raise ModelFileError(f"{self.path}: holds no tensor; {AGAIN}")
+        odd = next((name for name in (*self.header.metadata, *(t.name for t in self.header.tensors)) if not name.isprintable()), None)
+        if odd is not None:
+            raise ModelFileError(f"{self.path}: damaged: the name {short(odd, 120)} holds what is no text; {AGAIN}")
+        embedding = next((t for t in self.header.tensors if t.name == "token_embd.weight"), None)
+        if embedding is None:
+            return
+        tokens: Any = self.header.metadata.get("tokenizer.ggml.tokens", [])
+        bare = self.header.metadata.get("tokenizer.ggml.model") in ("none", "no_vocab")
+        if not isinstance(tokens, list) or (len(tokens) != embedding.shape[0] and not bare):
+            found = f"{len(tokens):,}" if isinstance(tokens, list) else short(tokens)
+            raise ModelFileError(f"{self.path}: damaged: {found} tokens and an embedding of {embedding.shape[0]:,}; {AGAIN}")
+        for key in ("context_length", "embedding_length"):
+            if self.count(key) < 1:
+                raise ModelFileError(f"{self.path}: damaged: {self.architecture}.{key} is {self.count(key)}; {AGAIN}")
+
     def traits(self) -> Traits:
         """Raises ModelFileError if the metadata lacks what the choice of formats depends on."""
-        layers, heads = self._count("block_count"), self._count("attention.head_count")
-        kv_heads = self._count("attention.head_count_kv", heads)
-        experts = self._count("expert_count", 0)
+        layers, heads = self.count("block_count"), self.count("attention.head_count")
+        kv_heads = self.count("attention.head_count_kv", heads)
+        experts = self.count("expert_count", 0)
         large = layers == 80 and (self.architecture == "qwen2" or (self.architecture == "llama" and heads != kv_heads))
         return Traits(layers, heads // max(1, kv_heads), experts, large)
 
@@ -79,7 +106,8 @@ class GgufSource:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """The map is closed when the last array that looks into it is gone."""
 
-    def _count(self, key: str, default: int | None = None) -> int:
+    def count(self, key: str, default: int | None = None) -> int:
+        """A whole number of the architecture's metadata. Raises ModelFileError: it is none, or missing without a default."""
         value: Any = self.header.metadata.get(f"{self.architecture}.{key}", default)
         if isinstance(value, list) and value:  # one number a layer: llama.cpp judges by the first
             value = value[0]
@@ -168,11 +196,15 @@ def _pieces(
     source: GgufSource, tensor: GgufTensor, to: Format, importance: np.ndarray | None, pool: Executor, loss: Loss
 ) -> Iterator[np.ndarray]:
     rows = source.rows(tensor)
-    pieces = _copied(rows) if to is rows.format else encode(rows, to, pool, loss, importance)
+    pieces = _copied(rows, loss) if to is rows.format else encode(rows, to, pool, loss, importance)
     yield from releasing(pieces, source, tensor.name)
 
 
-def _copied(rows: GgufRows) -> Iterator[np.ndarray]:
+def _copied(rows: GgufRows, loss: Loss) -> Iterator[np.ndarray]:
+    """As they are. Raises QuantizeError unless they are finite, or need not be."""
     step = max(1, (1 << 20) // max(1, rows.format.nbytes((rows.shape[1],))))
     for start in range(0, rows.shape[0], step):
-        yield rows.stored(start, min(start + step, rows.shape[0]))
+        piece = slice(start, min(start + step, rows.shape[0]))
+        if rows.format.name not in UNREADABLE:
+            loss.kept += not_finite(rows[piece], loss.allow_nan)
+        yield rows.stored(piece.start, piece.stop)

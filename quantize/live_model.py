@@ -141,7 +141,7 @@ class LiveModel:
         c = self._c
         params = c.llama_context_default_params()
         params.n_ctx = params.n_batch = params.n_ubatch = tokens
-        params.n_threads = params.n_threads_batch = threads()
+        params.n_threads = params.n_threads_batch = threads(self._model)
         params.op_offload = False  # weights are used where they lie: a copy on another device would not see the change
         if callback is not None:
             params.cb_eval = callback

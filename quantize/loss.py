@@ -15,14 +15,22 @@ _SMALL, _LARGE = 1e-16, 1e30
 
 @dataclass(slots=True)
 class Loss:
-    """Sums over the weights encoded so far. What is stored exactly adds nothing to either."""
+    """Sums over the finite weights encoded so far. What is stored exactly adds nothing to either.
+
+    `allow_nan`: whether weights that are infinite or not a number are taken; `kept` and `zeroed` then count what became of them.
+    """
 
     squared_error: float = 0.0
     squared_weights: float = 0.0
+    kept: int = 0
+    zeroed: int = 0
+    allow_nan: bool = False
 
     def add(self, other: Loss) -> None:
         self.squared_error += other.squared_error
         self.squared_weights += other.squared_weights
+        self.kept += other.kept
+        self.zeroed += other.zeroed
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,7 @@ def measure(weights: np.ndarray, decoded: np.ndarray) -> Loss:
         sums = [_squares(x, np.float32) for x in (error, weights)]
     if not (_SMALL < sums[1] < _LARGE and sums[0] < _LARGE):
         sums = [_squares(x, np.float64) for x in (error, weights)]
-    return Loss(*sums)
+    return Loss(sums[0], sums[1])
 
 
 def _squares(x: np.ndarray, dtype: type[np.floating[Any]]) -> float:

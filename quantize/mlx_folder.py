@@ -110,7 +110,7 @@ def _packed(
     loss: Loss,
 ) -> Iterator[np.ndarray]:
     def codes(rows: Any) -> Iterator[np.ndarray]:
-        for (first, *others), lost in in_pieces(rows, lambda piece: pack(piece, dtypes, packing), pool):
+        for (first, *others), lost in in_pieces(rows, lambda piece: pack(piece, dtypes, packing, loss.allow_nan), pool):
             loss.add(lost)
             for parts, part in zip(waiting, others, strict=True):
                 parts.append(part)

@@ -7,6 +7,7 @@ Source: `mx.quantize`@ml-explore/mlx; `quantize_model` (utils.py) and `mixed_qua
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import threading
@@ -17,7 +18,8 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from quantize.errors import QuantizeError
+from quantize.errors import NOT_FINITE, QuantizeError
+from quantize.formats import not_finite, without
 from quantize.loss import Loss, measure
 from quantize.safetensors_folder import StoredTensor
 
@@ -142,16 +144,21 @@ def _turn(mx: Any) -> AbstractContextManager[Any]:
     return nullcontext() if own_streams and mx.default_device() == mx.cpu else _ONE_AT_A_TIME
 
 
-def pack(rows: np.ndarray, casts: Sequence[str], packing: Packing | None) -> tuple[list[np.ndarray], Loss]:
+def pack(rows: np.ndarray, casts: Sequence[str], packing: Packing | None, allow_nan: bool = False) -> tuple[list[np.ndarray], Loss]:
     """[r, K] of float32, float16 or bfloat16 -> uint8: codes, scales and, if affine, biases; or the weights, where `packing` is None.
     And what that cost, by MLX's own decoding.
 
     `casts`: the dtypes that the weights take one after another before, as safetensors spells them; at least one.
-    Raises QuantizeError if a weight is then infinite or not a number.
+    Raises QuantizeError if a weight is then infinite or not a number; with `allow_nan`, only if it was not before.
     """
     import numpy as np
 
     mx = mlx()
+    bad = not_finite(rows, allow_nan) if allow_nan else 0
+    lost = Loss(kept=bad) if packing is None else Loss(zeroed=bad)
+    finite = without(rows) if bad else rows
+    if packing is not None:
+        rows = finite
     with _turn(mx):
         if rows.dtype.name == "bfloat16":  # numpy has none of its own, and MLX knows only numpy's
             weights = mx.array(np.ascontiguousarray(rows).view(np.uint16)).view(mx.bfloat16)
@@ -161,21 +168,26 @@ def pack(rows: np.ndarray, casts: Sequence[str], packing: Packing | None) -> tup
             weights = weights.astype(getattr(mx, MLX_DTYPES[dtype]))
         width, exponent = EXPONENTS[casts[-1]]
         bits = _bytes(mx, weights).view(width)
-        if int((bits & exponent).max()) == exponent:
-            raise QuantizeError(f"holds weights that are infinite or not a number in {casts[-1]}")
+        if int((bits & exponent).max()) == exponent and int(((bits & exponent) == exponent).sum()) > lost.kept:
+            raise QuantizeError(f"holds weights that are infinite or not a number in {casts[-1]}; {NOT_FINITE}")
         if packing is None:
-            exact = {MLX_DTYPES[dtype] for dtype in casts} <= {rows.dtype.name, "float32"}
-            return [bits.view(np.uint8)], Loss() if exact else _measured(mx, rows, weights)
-        parts = mx.quantize(weights, packing.group, packing.bits, mode=packing.mode)
-        decoded = mx.dequantize(*parts, group_size=packing.group, bits=packing.bits, mode=packing.mode)
-        mx.eval(*parts, decoded)
-        return [_bytes(mx, part) for part in parts], _measured(mx, rows, decoded)
-
-
-def _measured(mx: Any, rows: np.ndarray, stored: Any) -> Loss:
-    import numpy as np
-
-    return measure(np.asarray(rows, np.float32), np.array(stored.astype(mx.float32)))
+            parts, decoded = [bits.view(np.uint8)], None
+            if not {MLX_DTYPES[dtype] for dtype in casts} <= {rows.dtype.name, "float32"}:  # rounded on the way
+                decoded = np.array(weights.astype(mx.float32))
+        else:
+            made = mx.quantize(weights, packing.group, packing.bits, mode=packing.mode)
+            again = mx.dequantize(*made, group_size=packing.group, bits=packing.bits, mode=packing.mode).astype(mx.float32)
+            mx.eval(*made, again)
+            parts, decoded = [_bytes(mx, part) for part in made], np.array(again)
+    if decoded is not None:
+        if lost.kept:
+            decoded[~np.isfinite(rows)] = 0
+        lost.add(measure(np.asarray(finite, np.float32), decoded))
+        if not math.isfinite(lost.squared_error):
+            raise QuantizeError(
+                f"holds weights beyond what {packing.name if packing else casts[-1]} can hold; choose a GGUF format, or FP8"
+            )
+    return parts, lost
 
 
 def _bytes(mx: Any, array: Any) -> np.ndarray:

@@ -67,6 +67,19 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
+def put_back(target: Path) -> None:
+    """A folder that is replaced steps aside as TARGET.*.old. Of a process killed in that moment: back to its place, or away if the new one is there."""
+    _remove_stale(target)
+    ours = re.compile(re.escape(target.name) + r"\.[0-9a-f]{8}\.old")
+    with suppress(OSError):
+        for old in target.parent.iterdir():
+            if ours.fullmatch(old.name) and old.is_dir() and not old.is_symlink():
+                if old.with_suffix(".part").exists():
+                    continue  # a process is at it
+                with suppress(OSError):
+                    shutil.rmtree(old) if target.exists() else old.rename(target)
+
+
 def _remove_stale(target: Path) -> None:
     """Remove the target's temporary files and folders that no process holds."""
     ours = re.compile(re.escape(target.name) + r"\.[0-9a-f]{8}\.part")

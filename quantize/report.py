@@ -11,6 +11,7 @@ from typing import Any
 
 from quantize.convert import Report
 from quantize.evaluate import Evaluation
+from quantize.fit_plan import Plan, plan_json
 from quantize.loss import TensorLoss
 
 VERSION = 1  # of the JSON object: a key that goes, or means something else, makes it 2
@@ -91,7 +92,7 @@ def place(name: str) -> tuple[int | None, str]:
     return layer, kind.removesuffix(".weight")
 
 
-def report_json(report: Report, evaluation: Evaluation | str) -> dict[str, Any]:
+def report_json(report: Report, evaluation: Evaluation | str, plan: Plan | None = None) -> dict[str, Any]:
     """The report as JSON has it; `evaluation` may be the reason why there is none.
 
     Keys: version; source, target (paths); format, architecture; parameters; source_bytes (of its weights), target_bytes (of the file, or
@@ -100,7 +101,8 @@ def report_json(report: Report, evaluation: Evaluation | str) -> dict[str, Any]:
     [{name, shape, format, parameters, bytes, rmse, relative_error}]; not_evaluated: reason or null; evaluation: null or {tokens,
     kl_mean, kl_p99 (nats), top1_agreement (0 to 1), baseline_perplexity, perplexity, perplexity_ratio, engine (gguf or reference), baseline
     (what the source ran as: the format of a temporary GGUF file, or null for itself), material,
-    windows, window_tokens, tasks: {family: {source, target}} (shares of right answers), seconds}.
+    windows, window_tokens, tasks: {family: {source, target}} (shares of right answers), seconds}; plan: null or that of --fit, as
+    quantize.fit_plan.plan_json has it.
 
     rmse and relative_error (root of squared errors over squared weights) are 0 of what is stored exactly. A number that is not finite
     is null.
@@ -124,6 +126,7 @@ def report_json(report: Report, evaluation: Evaluation | str) -> dict[str, Any]:
         "tensors": [_tensor_json(tensor) for tensor in report.losses],
         "not_evaluated": evaluation if isinstance(evaluation, str) else None,
         "evaluation": None if isinstance(evaluation, str) else _evaluation_json(evaluation),
+        "plan": None if plan is None else plan_json(plan),
     }
     checked: dict[str, Any] = _clean(value)
     return checked

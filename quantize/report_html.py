@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from quantize.convert import Report
 from quantize.evaluate import Evaluation
+from quantize.fit_plan import HEADER, RIVALS_HEADER, Plan, rivals, table
 from quantize.report import ENGINES, by_format, mean_relative_error, merged, path_text, size_ratio, worst
 from quantize.report_svg import Point, heat_map, size_plot
 from quantize.report_text import percent, size, visible
@@ -36,8 +37,9 @@ dl.figures div { border-color: #44474a; } th, td { border-color: #33363a; }
 """
 
 
-def report_html(report: Report, evaluation: Evaluation | str, points: Sequence[Point] = ()) -> str:
-    """`evaluation` may be the reason why there is none; `points` are other mixes of the same model, with what they lose where that is known."""
+def report_html(report: Report, evaluation: Evaluation | str, points: Sequence[Point] = (), plan: Plan | None = None) -> str:
+    """`evaluation` may be the reason why there is none; `points` are other mixes of the same model, with what they lose where that is
+    known; `plan` is what --fit chose."""
     title = f"{path_text(report.target)}: {report.format}"
     parts = [
         f"<h1>{text(title)}</h1>",
@@ -54,13 +56,14 @@ def report_html(report: Report, evaluation: Evaluation | str, points: Sequence[P
         _tensors(report),
     ]
     tasks = [] if isinstance(evaluation, str) else _tasks(evaluation)
+    chosen = [] if plan is None else _plan(plan)
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{text(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(parts[:3] + tasks + parts[3:])
+        + "\n".join(parts[:3] + tasks + chosen + parts[3:])
         + "\n</body>\n</html>\n"
     )
 
@@ -105,6 +108,16 @@ def _tasks(evaluation: Evaluation) -> list[str]:
     return ["<h2>Problems answered rightly</h2>", _table(["family", "source", "target"], rows, numbers=(1, 2))]
 
 
+def _plan(plan: Plan) -> list[str]:
+    notes = [f"expected KL: {plan.basis}"] if plan.basis else []
+    return [
+        f"<h2>The plan for {size(plan.budget_bytes)}</h2>",
+        *(f'<p class="note">{text(note)}</p>' for note in (*notes, *plan.notes)),
+        _table(HEADER, table(plan), numbers=range(2, len(HEADER))),
+        *([_table(RIVALS_HEADER, rivals(plan), numbers=range(1, len(RIVALS_HEADER)))] if plan.rivals else []),
+    ]
+
+
 def _plot_caption(evaluation: Evaluation | str, points: Sequence[Point]) -> str:
     what = "mean relative error of the weights" if isinstance(evaluation, str) else "mean KL divergence from the source, in nats"
     others = " Below the axis: what other mixes of this model would take, computed and not made; their loss is not known." if points else ""
@@ -135,9 +148,9 @@ def _formats(report: Report) -> str:
 def _tensors(report: Report) -> str:
     tensors = merged(report.losses)
     rows = [[t.name, " × ".join(map(str, t.shape)), t.format, f"{t.nbytes:,}", f"{t.rmse:.3g}", percent(t.relative_error)] for t in tensors]
-    table = _table(["tensor", "shape", "format", "bytes", "RMSE", "relative error"], rows, numbers=(3, 4, 5))
+    rows_table = _table(["tensor", "shape", "format", "bytes", "RMSE", "relative error"], rows, numbers=(3, 4, 5))
     state = "" if len(rows) >= LONG_TABLE else " open"
-    return f"<details{state}><summary>{len(rows):,} tensors</summary>{table}</details>"
+    return f"<details{state}><summary>{len(rows):,} tensors</summary>{rows_table}</details>"
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int]) -> str:

@@ -42,6 +42,7 @@ text { fill: #e8e6e3; }
 WIDTH, LEFT, RIGHT, TOP, HEIGHT = 900, 66, 40, 40, 250  # of the plot; HEIGHT: between the axes
 LABEL_SPACING = 14  # of names below the axis
 LETTER = 7.2  # width of an average one
+LEGEND_WIDTH = 566.0  # of the heat map
 
 # the parts of a layer in the order in which they are computed
 _PARTS = ("q", "k", "kv", "v", "embed_q", "unembed_out", "o", "output", "gate", "up", "down")
@@ -169,25 +170,24 @@ def heat_map(tensors: Sequence[TensorLoss]) -> str:
     kinds = sorted({kind for layer, kind in cells if layer is not None}, key=_order)
     outside = sorted((kind for layer, kind in cells if layer is None), key=lambda kind: ("emb" not in kind, kind))
     most = max((cell.relative_error for cell in cells.values()), default=0.0)
-    lines = [line for kind in (*kinds, *outside) for line in _lines(kind)]
-    wide = max(LETTER * max(map(len, lines), default=0) + 10, LETTER * 13)
     high, left, top = 22, 44, 84
+    below = top + len(layers) * high + 40
     parts = list(_legend(most))
-    for column, kind in enumerate(kinds):
-        parts += _heading(left + (column + 0.5) * wide, top - 8, kind)
     if layers:
         parts.append(_label(left - 8, top - 8, "layer", "end", "soft"))
     for row, layer in enumerate(layers):
         parts.append(_label(left - 8, top + row * high + 15, str(layer), "end", "soft"))
-        for column, kind in enumerate(kinds):
-            if (layer, kind) in cells:
-                parts.append(_cell(left + column * wide, top + row * high, wide, high, cells[layer, kind], most))
-    below = top + len(layers) * high + 40
-    for column, kind in enumerate(outside):
-        parts += _heading(left + (column + 0.5) * wide, below - 8, kind)
-        parts.append(_cell(left + column * wide, below, wide, high, cells[None, kind], most))
-    columns = max(len(kinds), len(outside), 1)
-    return _svg(max(left + columns * wide, 560), below + high + 6, "relative error by layer and kind of tensor", parts)
+    ends = [LEGEND_WIDTH]
+    for columns, rows, first in ((kinds, layers, top), (outside, [None], below)):
+        x = float(left)
+        for kind in columns:
+            column = {row: cells[layer, kind] for row, layer in enumerate(rows) if (layer, kind) in cells}
+            wide = LETTER * max(map(len, [*_lines(kind), *map(_said, column.values())])) + 14
+            parts += _heading(x + wide / 2, first - 8, kind)
+            parts += [_cell(x, first + row * high, wide, high, cell, most) for row, cell in column.items()]
+            x += wide
+        ends.append(x)
+    return _svg(max(ends), below + high + 6, "relative error by layer and kind of tensor", parts)
 
 
 def _order(kind: str) -> tuple[bool, int, str]:
@@ -205,13 +205,16 @@ def _cell(x: float, y: float, wide: float, high: float, tensor: TensorLoss, most
         if tensor.relative_error == 0
         else (f"h{_shade(tensor.relative_error, most)}", f"t{_shade(tensor.relative_error, most)}")
     )
-    error = f"{100 * tensor.relative_error:.2g}%" if tensor.relative_error else "0"
     title = f"{_text(tensor.name)}: {_text(tensor.format)}, relative error {percent(tensor.relative_error)}"
     return (
         f'<g><title>{title}</title><rect class="{back}" x="{x + 1:.1f}" y="{y + 1:.1f}" width="{wide - 2:.1f}" height="{high - 2}" rx="2"/>'
-        + _label(x + wide / 2, y + 15, f"{tensor.format} {error}", "middle", front)
+        + _label(x + wide / 2, y + 15, _said(tensor), "middle", front)
         + "</g>"
     )
+
+
+def _said(tensor: TensorLoss) -> str:
+    return f"{tensor.format} {100 * tensor.relative_error:.2g}%" if tensor.relative_error else f"{tensor.format} 0"
 
 
 def _legend(most: float) -> Iterator[str]:

@@ -17,9 +17,9 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from backends.base import ModelFileError
-from backends.checkpoint import CONFIG, DTYPE_BYTES, INDEX, WEIGHTS, read_json
-from quantize.errors import TargetError
-from quantize.parts import Part, check_room, sync_folder
+from backends.checkpoint import CONFIG, DTYPE_BYTES, INDEX, WEIGHTS, check_link, read_json
+from quantize.errors import QuantizeError, TargetError
+from quantize.parts import Part, check_room, put_back, sync_folder
 
 SHARD_BYTES = 4_000_000_000
 SMALL_FILE_BYTES = 64 << 20
@@ -73,6 +73,10 @@ class FolderWriter:
     ) -> None:
         self.target = check_folder(target, force=force)
         self._config = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+        try:
+            self._config.encode()
+        except UnicodeEncodeError:  # JSON can spell half a surrogate pair
+            raise QuantizeError(f"{source / CONFIG}: holds text that is no valid Unicode; repair it") from None
         self._habits = habits
         self._copies = [path for path in small_files(source) if habits.card is None or path.name != CARD]
         self._headers: dict[str, bytes] = {}
@@ -157,6 +161,10 @@ class FolderWriter:
             index = {"metadata": metadata, "weight_map": self._weight_map}
             (self._part.path / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
         (self._part.path / CONFIG).write_text(self._config, encoding="utf-8")
+        for path in self._part.path.iterdir():
+            if path.name not in self._files:
+                with path.open("r+b") as file:
+                    os.fsync(file.fileno())
 
     def _discard(self) -> None:
         for file in self._files.values():
@@ -204,21 +212,28 @@ def _named(shards: list[list[StoredTensor]]) -> dict[str, list[StoredTensor]]:
 
 
 def small_files(source: Path) -> list[Path]:
-    """A checkpoint folder's files beside its weights and its config. Folders, large files and what is no file stay behind."""
+    """A checkpoint folder's files beside its weights and its config. Folders, large files and what is no file stay behind.
+
+    Raises ModelFileError: one cannot be read, or is a link out of the folder, whose target is nobody's to copy.
+    """
     try:
-        return [
+        found = [
             path
             for path in sorted(source.iterdir())
             if path.is_file() and path.name != CONFIG and not path.name.endswith(OTHER_WEIGHTS) and path.stat().st_size <= SMALL_FILE_BYTES
         ]
+        for path in found:
+            check_link(path)
     except OSError as error:
         raise ModelFileError(f"{source}: cannot be read ({error.strerror})") from None
+    return found
 
 
 def check_folder(target: Path, *, force: bool) -> Path:
     """The target's full path. Raises TargetError unless a folder may be written there; only a quantized checkpoint is ever replaced."""
     try:
         path = target.resolve()
+        put_back(path)
         if not path.parent.is_dir():
             raise TargetError(f"{target.parent}: no such folder; create it first")
         if not path.exists():

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backends.checkpoint import short
 from backends.compare import CHUNK_ELEMENTS, divergence, log_softmax
-from quantize.errors import TargetError
+from quantize.errors import QuantizeError, TargetError
 from quantize.formats import FORMATS, PIECE_ELEMENTS, Format, decode, encode
 from quantize.live_model import LiveModel
 from quantize.recipe import fitting
@@ -129,7 +130,10 @@ def measure_errors(
         for names, most in (([n for n in candidates[weight.name] if n in slow], SLOW_SAMPLE), (candidates[weight.name], SAMPLE)):
             missing = [n for n in names if n not in known]
             if missing:
-                known |= relative_errors(weight, {n: round_trip(n) for n in missing}, most)
+                try:
+                    known |= relative_errors(weight, {n: round_trip(n) for n in missing}, most)
+                except QuantizeError as error:
+                    raise type(error)(f"tensor {short(weight.name, 120)} {error}") from None
                 measured[weight.name] = known
         errors[weight.name] = known
     on_progress(len(weights), len(weights))

@@ -17,6 +17,7 @@ from quantize.fit_targets import GgufTarget
 from quantize.gguf_source import GgufSource
 from quantize.live_model import LiveModel
 from quantize.parts import Part, check_room
+from quantize.recipe import NEED_IMATRIX
 from quantize.sizes import mix_sizes
 
 SMALL = 500_000_000  # parameters: F32 costs nothing there, and every layer can be probed
@@ -53,8 +54,10 @@ class Unquantized:
         self.parameters = sum(math.prod(w.shape) for w in weights)
         self.vocabulary = next((w.shape[0] for w in weights if w.name == "token_embd.weight"), 1)
         sizes = mix_sizes(opened)
+        self._writable = True
         if isinstance(opened, GgufSource):
             self._mix, self._bytes = "", opened.bytes_total
+            self._writable = not any(t.format is not None and t.format.name in NEED_IMATRIX for t in opened.header.tensors)
         else:
             # what memory holds of: exact, as the checkpoint has it, nearly so
             choices = ["F32"] if self.is_small else ["BF16", "Q8_0"]
@@ -71,9 +74,9 @@ class Unquantized:
         return max(LEAST_TOKENS, min(MOST_TOKENS, TOKEN_PARAMETERS // self.parameters, SCORES // self.vocabulary))
 
     @property
-    def fits_memory(self) -> bool:
-        """Whether the weights fit memory, where they must be to be overwritten."""
-        return self._fits(self._bytes)
+    def can_change(self) -> bool:
+        """Whether weights can be overwritten: they fit memory, and are in formats that can be written without importances."""
+        return self._writable and self._fits(self._bytes)
 
     def _fits(self, nbytes: int) -> bool:
         import psutil

@@ -12,7 +12,7 @@ import pytest
 from backends.base import EngineError
 from localr1 import converting, paths, student
 from localr1.cli import main
-from quantize import evaluate
+from quantize import evaluate, sensitivity, unquantized
 from quantize.convert import convert
 from quantize.gguf_reader import read_gguf_header
 
@@ -179,3 +179,98 @@ def test_the_recipe_leaves_no_module_behind() -> None:
     assert sys.path == path
     assert len(material.windows) == 16 and {len(window) for window in material.windows} == {512}
     assert material.windows == student.exam().windows  # the same each time
+
+
+# ------------------------------------------------------------------------------------------------------------- --fit
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A text to measure with that takes no time, and an empty cache."""
+    monkeypatch.setattr(unquantized, "MOST_TOKENS", 128)
+    monkeypatch.setattr(sensitivity, "SAMPLE", 1 << 14)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    text = tmp_path / "text.txt"
+    text.write_text("How many r's are in strawberry? Let me count them, one letter at a time. " * 30)
+    return text
+
+
+def test_fit_chooses_tells_and_notes(run: Run, brief: Path, tmp_path: Path) -> None:
+    target = tmp_path / "m.gguf"
+    code, out, err = run(STUDENT, target, "--fit", "1.9MB", "--calibrate", brief, "--no-eval")
+    assert code == 0, err
+    assert 1_850_000 < target.stat().st_size <= 1_900_000
+    note = json.loads(read_gguf_header(target).metadata["localr1.fit"])
+    held = {t.name: t.format.name for t in read_gguf_header(target).tensors if t.format is not None}
+    assert note["budget_bytes"] == 1_900_000 and {name: held[name] for name in note["tensors"]} == {
+        n: t[0] for n, t in note["tensors"].items()
+    }
+    lines = [line.split() for line in out.splitlines()]
+    assert ["tensors", "formats", "(layers)", "MB", "bits", "expected", "KL", "share"] in lines
+    assert any(line[:1] == ["blk.*.ffn_down"] for line in lines) and any(line[:2] == ["this", "plan"] for line in lines)
+    assert any(line[:1] == ["IQ4_XS"] for line in lines)  # the nearest named mix
+    assert "(fit)" in out and "source-F32.gguf" in err and not list(tmp_path.glob("*.part"))
+    assert len(list((tmp_path / "cache").rglob("*gains.json"))) == 1
+
+    code, out, err = run(STUDENT, tmp_path / "n.gguf", "--fit", "1.9MB", "--calibrate", brief, "--no-eval", "--json")
+    plan = json.loads(out)["plan"]
+    assert code == 0 and "source-F32.gguf" not in err  # measured already
+    assert (tmp_path / "n.gguf").read_bytes() == target.read_bytes()
+    assert plan["budget_bytes"] == 1_900_000 and plan["size_bytes"] >= target.stat().st_size
+    assert plan["expected_kl"] < min(mix["expected_kl"] for mix in plan["named_mixes"])
+    assert {t["name"]: t["format"] for t in plan["tensors"]} == {name: held[name] for name in note["tensors"]}
+
+
+def test_fit_makes_a_folder_for_mlx(run: Run, brief: Path, tmp_path: Path) -> None:
+    page = tmp_path / "r.html"
+    code, _, err = run(STUDENT, tmp_path / "mlx", "--fit", "1.9MB", "--to", "mlx", "--calibrate", brief, "--report", page)
+    assert code == 0, err
+    assert sum(file.stat().st_size for file in (tmp_path / "mlx").iterdir()) <= 1_900_000
+    assert "The plan for 1.9 MB" in page.read_text(encoding="utf-8")
+
+
+def test_fit_auto_asks_the_machine(run: Run, brief: Path, tmp_path: Path) -> None:
+    code, out, err = run(STUDENT, tmp_path / "m.gguf", "--fit", "auto", "--context", 1000, "--no-eval")
+    assert code == 0 and "--fit auto: memory leaves" in err
+    assert "room for more than the largest formats" in out
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ([], "give --to FORMAT"),
+        (["--fit", "1MB", "--to", "Q4_K_M"], "--fit chooses the formats itself"),
+        (["--to", "mlx"], "--to mlx goes with --fit SIZE"),
+        (["--fit", "many"], "'many' is no size; give one such as 6GB"),
+        (["--fit", "1MB", "--context", "10"], "--context goes with --fit auto"),
+        (["--to", "fp8", "--calibrate"], "fp8 has no use for an importance matrix"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_wrong_usage(flags: list[str], said: str, run: Run, tmp_path: Path) -> None:
+    code, out, err = run(STUDENT, tmp_path / "m.gguf", *flags)
+    assert (code, out) == (2, "") and said in err
+
+
+def test_a_size_too_small_says_what_the_smallest_is(run: Run, tmp_path: Path) -> None:
+    code, out, err = run(STUDENT, tmp_path / "m.gguf", "--fit", "200kB")
+    assert (code, out) == (1, "") and "the smallest that this model can be made is" in err and len(err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_calibrating_an_existing_target_is_told_before_it_starts(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(b"mine")
+    code, _, err = run(STUDENT, tmp_path / "m.gguf", "--to", "Q4_0", "--calibrate")
+    assert code == 1 and "exists already" in err and (tmp_path / "m.gguf").read_bytes() == b"mine"
+    assert [p.name for p in tmp_path.iterdir()] == ["m.gguf"]
+
+
+def test_weights_that_are_no_numbers_pass_when_allowed(run: Run, copy: Path, tmp_path: Path) -> None:
+    weights = copy / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-2:] = b"\xc0\x7f"  # NaN in BF16
+    weights.write_bytes(data)
+    code, _, err = run(copy, tmp_path / "m.gguf", "--to", "Q8_0")
+    assert code == 1 and "--allow-nan" in err and len(err.splitlines()) == 1
+    code, out, err = run(copy, tmp_path / "m.gguf", "--to", "Q8_0", "--allow-nan")
+    assert code == 0 and "1 weight is infinite or not a number" in err and "predicts none" in out
+    assert run(copy, tmp_path / "n.gguf", "--fit", "2MB", "--allow-nan")[0] == 2

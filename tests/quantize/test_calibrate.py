@@ -28,12 +28,6 @@ from quantize.imatrix import ImportanceMatrix
 STUDENT = paths.assets() / "r1-tiny"
 
 
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    """Models this small are computed faster by one: the engine's threads wait for each other by spinning."""
-    monkeypatch.setattr(calibrate, "threads", lambda: 1)
-
-
 @pytest.fixture
 def exact(monkeypatch):
     """Keys and values in F32, and no flash attention, which rounds to F16 on its way."""

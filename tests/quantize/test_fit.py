@@ -37,13 +37,6 @@ WIDE = dict(hidden_size=256, intermediate_size=96, num_attention_heads=4, num_ke
 MADE: dict[str, Path] = {}
 
 
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Models this small are computed in no time, unless the engine's threads wait for each other on a busy machine."""
-    for module in ("live_model", "calibrate"):
-        monkeypatch.setattr(f"quantize.{module}.threads", lambda: 1)
-
-
 @pytest.fixture
 def wide(make_checkpoint: Callable[..., Any]) -> Callable[[str], Path]:
     """A checkpoint, made once; `shared` beside it keeps what was measured of it."""
