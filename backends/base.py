@@ -120,7 +120,8 @@ class ChatFormat:
 class Token:
     """One sampled token. `text` is complete UTF-8: bytes of an unfinished character are held back for the next token.
 
-    `logprob` (nats) is the model's own, before temperature and truncation; `alternatives` are (id, text, logprob).
+    `logprob` (nats) is the model's own, before temperature and truncation; `alternatives` are (id, text, logprob), the
+    likeliest first, of a token that was not sure (backends.likelihood); never the token itself.
     """
 
     id: int

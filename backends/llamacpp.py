@@ -31,6 +31,7 @@ from backends.base import (
     Token,
     common_prefix,
 )  # fmt: skip
+from backends.likelihood import likelihood
 from backends.llamacpp_library import abort_callback, forget_log, library, logged_reason, threads
 from backends.plain_text import guard, harmless
 
@@ -245,7 +246,7 @@ class LlamaCppBackend:
                     reason = "stop"
                     break
                 new += 1
-                yield Token(token, utf8.decode(self._piece(token)), self._log_probability(token))
+                yield self._token(token, utf8.decode(self._piece(token)))
                 self._check_open()
                 computed = cancel.is_set() or new >= limit or self._compute([token], cancel)
         finally:
@@ -346,10 +347,10 @@ class LlamaCppBackend:
         c.llama_sampler_chain_add(chain, c.llama_sampler_init_dist(seed))
         return chain
 
-    def _log_probability(self, token: int) -> float:
-        """log softmax(logits)[token] in nats."""
+    def _token(self, token: int, text: str) -> Token:
+        """With what the logits it was drawn from say of it."""
         import numpy as np
 
         logits = np.ctypeslib.as_array(self._c.llama_get_logits_ith(self._ctx, -1), (self._n_vocab,))
-        top = logits.max()
-        return float(logits[token] - top - np.log(np.exp(logits - top).sum()))
+        logprob, others = likelihood(logits, token, lambda other: self._piece(other).decode("utf-8", "replace"))
+        return Token(token, text, logprob, others)

@@ -12,8 +12,9 @@ from time import perf_counter
 from typing import Any, TextIO
 
 from backends.base import Backend, Sampling
-from localr1.chat import AnswerDelta, ChatSession, ThoughtDelta, TurnEnd
+from localr1.chat import ChatSession
 from localr1.text import json_text, printable
+from localr1.turn import AnswerDelta, ThoughtDelta, TurnEnd
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,7 @@ class ScriptedBackend:
         self.samplings.append(sampling)
         reused = common_prefix(self._held, ids[:-1])
         script, new, reason = self.replies.pop(0), 0, self.end_reason
+        self._held = list(ids)
         for text in script:
             if self.pause_s:
                 time.sleep(self.pause_s)
@@ -70,7 +71,7 @@ class ScriptedBackend:
                 reason = "cancelled" if cancel.is_set() else "length"
                 break
             new += 1
-            self._held = [*ids, self.id_of(text)]
+            self._held.append(self.id_of(text))
             yield Token(self.id_of(text), text, -0.1)
         yield End("cancelled" if cancel.is_set() else reason, len(ids), reused, new, 0.01, 0.01 * new)
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import pytest
 
 from backends.base import PromptTooLong, Sampling, Segment
-from localr1.chat import AnswerDelta, ChatSession, Event, ThoughtDelta, TurnEnd
+from localr1.chat import ChatSession
 from localr1.prompt import Message
+from localr1.turn import AnswerDelta, Event, ThoughtDelta, TurnEnd
 from scripted import ScriptedBackend
 
 REPLY = ["Hmm", ", two", " r", ".", "\n", "</think>", "\n\n", "There", " are", " **2**", "."]

@@ -21,7 +21,8 @@ from talk import HONEST
 
 from backends.base import Sampling
 from backends.llamacpp import LlamaCppBackend
-from localr1.chat import ChatSession, TurnEnd
+from localr1.chat import ChatSession
+from localr1.turn import TurnEnd
 from quantize.convert import convert
 
 SETTINGS = {"temperature 0": Sampling(temperature=0), "temperature 0.6, top-p 0.95": Sampling(seed=1)}

@@ -28,9 +28,10 @@ from backends.base import (
     common_prefix,
 )
 from backends.checkpoint import Checkpoint
+from backends.likelihood import likelihood
 from backends.reference.config import parse_config
 from backends.reference.model import Model
-from backends.reference.sampling import draw, log_softmax
+from backends.reference.sampling import draw
 from backends.reference.weights import SCALE, Fp8Mode, Weights
 from backends.tokenizer import Tokenizer
 
@@ -97,7 +98,8 @@ class ReferenceBackend:
                 reason = "stop"
                 break
             new += 1
-            yield Token(token, utf8.decode(self._tokenizer.piece(token)), float(log_softmax(logits)[token]))
+            logprob, others = likelihood(logits, token, lambda other: self._tokenizer.decode([other]))
+            yield Token(token, utf8.decode(self._tokenizer.piece(token)), logprob, others)
             self._check_open()
             if not cancel.is_set() and new < limit:
                 logits = self._compute([token], cancel)

@@ -10,8 +10,9 @@ from queue import SimpleQueue
 from threading import Thread
 
 from backends.base import Backend, Sampling
-from localr1.chat import ChatSession, Event
+from localr1.chat import ChatSession
 from localr1.text import printable
+from localr1.turn import Event
 
 OpenBackend = Callable[[Callable[[str], None]], Backend]
 

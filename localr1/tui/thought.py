@@ -11,8 +11,8 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
-from localr1.chat import ThoughtEnd
 from localr1.text import printable
+from localr1.turn import ThoughtEnd
 
 TAIL_LINES = 8
 TAIL_CHARACTERS = 2_000  # more than TAIL_LINES of the widest line

@@ -9,11 +9,11 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
-from localr1.chat import AnswerDelta, ThoughtDelta, TurnEnd
 from localr1.text import printable
 from localr1.tui.answer import Answer
 from localr1.tui.engine import Failed, Reply
 from localr1.tui.thought import Thought
+from localr1.turn import AnswerDelta, LoopFound, ThoughtDelta, TurnEnd
 
 _REASONS = {
     "cancelled": "Cancelled",
@@ -66,6 +66,8 @@ class Turn(Vertical):
                 case AnswerDelta():
                     answer += event.text
                     answer_tokens += event.token is not None
+                case LoopFound():
+                    pass
                 case _:
                     closing = event
         self._count(thought_tokens + answer_tokens)

@@ -1,15 +1,18 @@
 """The llama.cpp backend on the bundled student: the real engine, a real file."""
 
 import math
+import os
+import sys
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
-from backends import llamacpp
+from backends import llamacpp_library
 from backends.base import Cancel, End, EngineError, ModelFileError, PromptTooLong, Sampling, Special, Text, Token
 from backends.llamacpp import PREFILTER, LlamaCppBackend
 
@@ -336,7 +339,9 @@ def test_a_tiny_model_runs_on_one_thread(student_gguf: Path, monkeypatch: pytest
         with LlamaCppBackend(student_gguf, 16) as backend:
             return int(backend._c.llama_n_threads(backend._ctx))
 
-    monkeypatch.setattr(llamacpp, "threads", lambda: 3)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    monkeypatch.setattr(psutil, "cpu_count", lambda logical: 3)
+    monkeypatch.setattr(sys, "platform", "linux")
     assert threads() == 1
-    monkeypatch.setattr(llamacpp, "TINY_PARAMETERS", 1000)
+    monkeypatch.setattr(llamacpp_library, "TINY_PARAMETERS", 1000)
     assert threads() == 3

@@ -1,0 +1,114 @@
+"""Steering: what a reply can be begun with so that it goes another way. Each is a token list to continue, and shares with the old reply
+all that comes before the change, which the backend therefore need not compute again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import takewhile
+
+from backends.base import Backend, Text, Token
+from localr1.prompt import THINK
+from localr1.reasoning import ReasoningSplitter
+from localr1.turn import Reply, Start, Written, closing
+
+THINK_LONGER = "Wait,"
+
+
+class CannotSteer(Exception):
+    """The reply has nothing to steer there; the message says what."""
+
+
+def answer_now(reply: Reply, backend: Backend) -> Start:
+    """Keep the thought so far, close it, answer."""
+    return Start(_whole(_thought(reply), backend), closing(backend), why="user")
+
+
+def same_thought(reply: Reply, backend: Backend) -> Start:
+    """Keep the thought and its end; the answer is written again. A thought that is still open is closed."""
+    if not _closed(reply):
+        return answer_now(reply, backend)
+    return Start(_whole(list(takewhile(lambda written: not written.answer, reply.tokens)), backend))
+
+
+def think_longer(reply: Reply, backend: Backend, words: str = THINK_LONGER) -> Start:
+    """Open the thought again where it was closed, with words that take it further."""
+    kept = _whole(_thought(reply), backend)
+    text = "".join(written.token.text for written in kept)
+    gap = "\n" if text and not text.endswith("\n") else ""
+    return Start(kept, [Text(gap + words)])
+
+
+def from_token(reply: Reply, index: int, backend: Backend) -> Start:
+    """Keep the reply up to its token `index`, which is drawn again."""
+    return Start(_whole(reply.tokens[: _checked(reply, index)], backend))
+
+
+def with_alternative(reply: Reply, index: int, choice: int, backend: Backend) -> Start:
+    """Keep the reply up to its token `index`, and put there the alternative `choice` (0: the likeliest) of what might have been."""
+    written = reply.tokens[_checked(reply, index)]
+    others = [other for other in written.token.alternatives if other[0] != written.token.id]
+    if not 0 <= choice < len(others):
+        raise CannotSteer(f"the token {written.token.text!r} has {len(others)} known alternatives; there is no number {choice + 1}")
+    token, text, logprob = others[choice]
+    chosen = Written(Token(token, text, logprob), written.part, "", "", True, written.at_s)
+    return Start([*_whole(reply.tokens[:index], backend), chosen])
+
+
+def edited(reply: Reply, thought: str, backend: Backend) -> Start:
+    """Another thought, still open: the tokens of the old one as far as both agree, then the new text."""
+    opening = _opening(reply)
+    wanted = opening + thought
+    kept: list[Written] = []
+    text = ""
+    for written in _thought(reply):
+        if not wanted.startswith(text + written.token.text):
+            break
+        text += written.token.text
+        kept.append(written)
+    kept = _whole(kept, backend)
+    rest = wanted[len("".join(written.token.text for written in kept)) :]
+    return Start(kept, [Text(rest)] if rest else [])
+
+
+def _opening(reply: Reply) -> str:
+    """What the reply has before the first character of its thought: a tag, a line break."""
+    raw = "".join(written.token.text for written in reply.tokens)
+    thought = reply.thought
+    at = raw.find(thought) if thought else -1
+    if at >= 0:
+        return raw[:at]
+    return "" if reply.opens_thought else f"{THINK}\n"
+
+
+def _thought(reply: Reply) -> list[Written]:
+    """The tokens of the reply before the one that closes its thought."""
+    kept, splitter = [], ReasoningSplitter(reply.opens_thought)
+    for written in reply.tokens:
+        splitter.feed(written.token.text)
+        if splitter.closed:
+            break
+        kept.append(written)
+    if not splitter.closed and not splitter.in_thought:
+        raise CannotSteer("this reply has no thought")
+    return kept
+
+
+def _closed(reply: Reply) -> bool:
+    splitter = ReasoningSplitter(reply.opens_thought)
+    for written in reply.tokens:
+        splitter.feed(written.token.text)
+    return splitter.closed
+
+
+def _whole(tokens: Sequence[Written], backend: Backend) -> list[Written]:
+    """Without tokens at the end that hold only a part of a character: what is put behind them would not complete it."""
+    kept = list(tokens)
+    while kept and kept[-1].token.text == "" and backend.decode([written.token.id for written in kept]).endswith("\ufffd"):
+        kept.pop()
+    return kept
+
+
+def _checked(reply: Reply, index: int) -> int:
+    if not 0 <= index < len(reply.tokens):
+        raise CannotSteer(f"the reply has {len(reply.tokens):,} tokens; there is no number {index + 1:,}")
+    return index
