@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from quantize.errors import NOT_FINITE, QuantizeError
 from quantize.loss import Loss, measure
+from quantize.q8_0 import encode_q8_0
 from quantize.rows import Rows, Span
 
 if TYPE_CHECKING:
@@ -164,6 +165,8 @@ def _encode(
         _ggml().ggml_fp32_to_fp16_row(wide.ctypes.data, out.ctypes.data, wide.size)
     elif to is BF16:
         _ggml().ggml_fp32_to_bf16_row_ref(wide.ctypes.data, out.ctypes.data, wide.size)
+    elif to.name == "Q8_0" and (fast := encode_q8_0(finite)) is not None:
+        out = fast
     else:
         n, columns = wide.shape
         matter = None if importance is None else np.ascontiguousarray(importance, np.float32)
