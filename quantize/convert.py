@@ -130,7 +130,7 @@ def _losses(steps: Sequence[Step]) -> tuple[TensorLoss, ...]:
 def open_source(source: Path) -> Checkpoint | GgufSource:
     """A context manager. Raises ModelFileError or UnsupportedModel."""
     try:
-        gguf = is_gguf(source) if source.is_file() else source.suffix == ".gguf" and not source.exists()
+        gguf = (source.suffix == ".gguf" and (source.is_file() or not source.exists())) or (source.is_file() and is_gguf(source))
     except OSError as error:
         raise ModelFileError(f"{source}: cannot be read ({error.strerror}); check the path") from None
     return GgufSource(source) if gguf else Checkpoint.open(source)

@@ -134,7 +134,7 @@ def test_json_has_the_promised_keys() -> None:
     found = json.loads(json.dumps(report_json(REPORT, EVALUATION), allow_nan=False))
     assert list(found) == [
         "version", "source", "target", "format", "architecture", "parameters", "source_bytes", "target_bytes", "size_ratio",
-        "bits_per_weight", "mean_relative_error", "seconds", "warnings", "fallbacks", "formats", "tensors", "not_evaluated", "evaluation",
+        "bits_per_weight", "mean_relative_error", "seconds", "warnings", "fallbacks", "formats", "tensors", "not_evaluated", "evaluation", "plan",
     ]  # fmt: skip
     assert (found["version"], found["size_ratio"], found["not_evaluated"]) == (1, 2.5, None)
     assert found["tensors"][2] == {
