@@ -8,13 +8,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import Any, TextIO
 
-from backends.base import Backend, Sampling
+from backends.base import Backend
 from localr1.chat import ChatSession
+from localr1.history import History
 from localr1.text import json_text, printable
-from localr1.turn import AnswerDelta, ThoughtDelta, TurnEnd
+from localr1.turn import AnswerDelta, Event, LoopFound, Rules, ThoughtDelta, TurnEnd
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +28,23 @@ class Loaded:
     load_s: float
 
 
-def ask(model: Loaded, prompt: str, sampling: Sampling, think_budget: int | None = None, as_json: bool = False) -> bool:
-    """Answer `prompt` on stdout; False when interrupted (Ctrl+C), with what had come printed all the same."""
-    session = ChatSession(model.backend, sampling, think_budget)
+def ask(model: Loaded, prompt: str, rules: Rules, history: Path | None = None, as_json: bool = False) -> bool:
+    """Answer `prompt` on stdout; False when interrupted (Ctrl+C), with what had come printed all the same. `history`: where to keep it."""
+    session, kept = ChatSession(model.backend), History(history)
+    session.rules = rules
     with _interrupt_cancels(session):
-        turn = _print_json(model, session, prompt) if as_json else _print_text(session, prompt)
+        events = kept.keep(session, session.send(prompt))
+        turn = _print_json(model, events) if as_json else _print_text(events)
+    kept.close()
+    if kept.problem:
+        print(f"localr1: this is not kept: {kept.problem}", file=sys.stderr)
     return turn.end.reason != "cancelled"
 
 
-def _print_text(session: ChatSession, prompt: str) -> TurnEnd:
+def _print_text(events: Iterator[Event]) -> TurnEnd:
     thought, answer = _Writer(sys.stderr, "2", needed=False), _Writer(sys.stdout)
-    for event in session.send(prompt):
+    told: list[str] = []
+    for event in events:
         match event:
             case ThoughtDelta(text):
                 thought.write(text)
@@ -44,11 +52,14 @@ def _print_text(session: ChatSession, prompt: str) -> TurnEnd:
                 if text and thought.open:
                     thought.end(blank_line=True)
                 answer.write(text)
+            case LoopFound(loop, part):
+                where = "thought" if part == "thought" else "answer"
+                told.append(f"the {where} repeated itself every {loop.period} tokens")
             case TurnEnd():
                 for writer in (thought, answer):
                     if writer.open:
                         writer.end()
-                if note := _why_it_ended(event):
+                for note in filter(None, [*told, _why_it_ended(event)]):
                     thought.line(f"[{note}]")
                 return event
     raise AssertionError("a turn ended without a TurnEnd")
@@ -113,8 +124,8 @@ def _why_it_ended(turn: TurnEnd) -> str:
             return "the model stopped mid-thought" if where else ""
 
 
-def _print_json(model: Loaded, session: ChatSession, prompt: str) -> TurnEnd:
-    turn = next(e for e in session.send(prompt) if isinstance(e, TurnEnd))
+def _print_json(model: Loaded, events: Iterator[Event]) -> TurnEnd:
+    turn = next(e for e in events if isinstance(e, TurnEnd))
     print(json_text(_as_object(model, turn)), flush=True)
     return turn
 

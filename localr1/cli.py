@@ -12,14 +12,20 @@ import stat
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backends.base import Backend, BackendError, Sampling
 from localr1 import __version__
+from localr1.trace_commands import add_commands as add_trace_commands
+
+if TYPE_CHECKING:
+    from localr1.turn import Rules
 
 USAGE = """examples:
   localr1                                     chat with the bundled model
   localr1 chat model.gguf                     chat with a GGUF file or a checkpoint folder
   localr1 ask "How many r's are in strawberry?"
+  localr1 trace show                          the last reply's trace: steps, timeline, what it was not sure of
   localr1 quantize CHECKPOINT model.gguf --to Q4_K_M
   localr1 quantize CHECKPOINT model.gguf --fit 6GB
 """
@@ -69,6 +75,17 @@ def parser() -> argparse.ArgumentParser:
     turn.add_argument("--top-p", type=number(float, 0, 1), default=0.95, metavar="P", help="default: 0.95")
     turn.add_argument("--max-tokens", type=number(int, 1), metavar="N", help="new tokens, thought and answer (default: up to the context)")
     turn.add_argument("--think-budget", type=number(int, 0), metavar="N", help="thought tokens after which the answer is asked for")
+    turn.add_argument(
+        "--thinking",
+        choices=["auto", "off", "force"],
+        default="auto",
+        help="think as the model likes, not at all, or always (default: auto)",
+    )
+    turn.add_argument(
+        "--on-loop", choices=["answer", "warn", "ignore"], default="answer",
+        help="when the model repeats itself: close the thought and answer, say so, do not look (default: answer)",
+    )  # fmt: skip
+    turn.add_argument("--no-history", action="store_true", help="do not keep the conversation and its traces")
     turn.add_argument("--seed", type=number(int, 0, 2**32 - 2), metavar="N", help="makes a run repeatable")
 
     main = argparse.ArgumentParser(
@@ -123,6 +140,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     told.add_argument("--json", action="store_true", help="print one JSON object")
     quantize.set_defaults(run=run_quantize, wrong=quantize.error)
+    add_trace_commands(commands, shared)
     return main
 
 
@@ -168,15 +186,17 @@ class UsageProblem(Exception):
 def _is_expected(error: Exception) -> bool:
     """Errors whose message is meant for people."""
     from localr1.prompt import PromptError
+    from localr1.store.schema import StoreError
     from quantize.errors import QuantizeError
 
-    return isinstance(error, BackendError | QuantizeError | PromptError | UsageProblem | OSError)
+    return isinstance(error, BackendError | QuantizeError | PromptError | StoreError | UsageProblem | OSError)
 
 
 def run_chat(args: argparse.Namespace) -> int:
     if not all(stream and stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):  # Textual draws on stderr
         raise UsageProblem('the chat needs a terminal; without one, use: localr1 ask "your question"')
     _check_backend(args)
+    from localr1.history import history_file
     from localr1.models import open_model, resolve
     from localr1.tui.app import ChatApp
 
@@ -185,7 +205,7 @@ def run_chat(args: argparse.Namespace) -> int:
     def open_backend(say: Callable[[str], None]) -> Backend:
         return open_model(spec, args.context, say, args.backend)
 
-    app = ChatApp(open_backend, _sampling(args), args.think_budget)
+    app = ChatApp(open_backend, _rules(args), None if args.no_history else history_file())
     app.run()
     return app.return_code or 0
 
@@ -196,10 +216,11 @@ def run_ask(args: argparse.Namespace) -> int:
     if not prompt:
         raise UsageProblem('the prompt is empty; try: localr1 ask "How many r\'s are in strawberry?"')
     from localr1.ask import ask, load
+    from localr1.history import history_file
 
     model = load(args.model, args.context, args.backend)
     with model.backend:
-        done = ask(model, prompt, _sampling(args), args.think_budget, args.json)
+        done = ask(model, prompt, _rules(args), None if args.no_history else history_file(), args.json)
     return 0 if done else 130
 
 
@@ -236,8 +257,11 @@ def _quantize_problem(args: argparse.Namespace, form: str) -> str:
     return ""
 
 
-def _sampling(args: argparse.Namespace) -> Sampling:
-    return Sampling(temperature=args.temperature, top_p=args.top_p, max_tokens=args.max_tokens, seed=args.seed)
+def _rules(args: argparse.Namespace) -> Rules:
+    from localr1.turn import Rules
+
+    sampling = Sampling(temperature=args.temperature, top_p=args.top_p, max_tokens=args.max_tokens, seed=args.seed)
+    return Rules(sampling, args.think_budget, args.thinking, args.on_loop)
 
 
 def _check_backend(args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Where things are: the bundled assets, and the person's cache folder."""
+"""Where things are: the bundled assets, and the person's cache and data folders."""
 
 from __future__ import annotations
 
@@ -17,3 +17,10 @@ def cache() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("localr1", appauthor=False)
+
+
+def data() -> Path:
+    """Folder for what a person would miss: the history (XDG_DATA_HOME on Linux, Library/Application Support on macOS)."""
+    from platformdirs import user_data_path
+
+    return user_data_path("localr1", appauthor=False)

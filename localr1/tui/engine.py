@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from threading import Thread
+from typing import Any
 
-from backends.base import Backend, Sampling
+from backends.base import Backend
 from localr1.chat import ChatSession
+from localr1.history import History, made_by, now
 from localr1.text import printable
-from localr1.turn import Event
+from localr1.trace.record import Trace
+from localr1.turn import Event, Rules, Start, TurnEnd
 
 OpenBackend = Callable[[Callable[[str], None]], Backend]
+Begin = Callable[[ChatSession], Start]  # makes the beginning that a reply is to go on from
 
 CLOSE_S = 2.0  # how long quitting waits for the worker; a turn ends within 250 ms of a cancel, a load may take minutes
 
@@ -26,13 +30,15 @@ class Failed:
     message: str
 
 
-class Reply:
-    """One question and the events of its reply, which the worker appends and the screen takes."""
+class Exchange:
+    """One question and the events of its reply, which the worker appends and the screen takes. `steered`: the reply takes another's
+    place. `trace`: what is kept of it, once it is over."""
 
-    def __init__(self, question: str) -> None:
-        self.question = question
+    def __init__(self, question: str, steered: bool = False) -> None:
+        self.question, self.steered = question, steered
         self.started_at: float | None = None  # time.monotonic() when the model got it
         self.cancelled = False
+        self.trace: Trace | None = None
         self._events: deque[Event | Failed] = deque()
 
     def put(self, event: Event | Failed) -> None:
@@ -49,13 +55,13 @@ class Engine:
     `progress`, `failure` and `session` are written by the worker and only read by others.
     """
 
-    def __init__(self, open_backend: OpenBackend, sampling: Sampling, think_budget: int | None) -> None:
+    def __init__(self, open_backend: OpenBackend, rules: Rules, history: History) -> None:
         self.progress = "Loading the model"
         self.failure = ""
         self.session: ChatSession | None = None
+        self.rules = rules
+        self.history = history
         self._open_backend = open_backend
-        self._sampling = sampling
-        self._think_budget = think_budget
         self._jobs: SimpleQueue[Callable[[ChatSession], None] | None] = SimpleQueue()
         self._closing = False
         # A daemon: an engine that hangs in native code must not keep the terminal.
@@ -64,21 +70,38 @@ class Engine:
     def start(self) -> None:
         self._thread.start()
 
-    def ask(self, question: str) -> Reply:
+    def ask(self, question: str) -> Exchange:
         """Play a turn as soon as the model is there and idle."""
-        reply = Reply(question)
-        self._jobs.put(lambda session: self._play(session, reply))
-        return reply
+        exchange = Exchange(question)
+        self._jobs.put(lambda session: self._play(session, exchange, lambda: session.send(question)))
+        return exchange
 
-    def cancel(self, reply: Reply) -> None:
+    def steer(self, question: str, begin: Begin) -> Exchange:
+        """Play the last turn again from another beginning."""
+        exchange = Exchange(question, steered=True)
+        self._jobs.put(lambda session: self._play(session, exchange, lambda: session.steer(begin(session))))
+        return exchange
+
+    def answer_now(self) -> None:
+        """Close the thought that is being written."""
+        if self.session is not None:
+            self.session.answer_now()
+
+    def set_rules(self, **changes: Any) -> None:
+        """From the next turn on."""
+        self.rules = replace(self.rules, **changes)
+        if self.session is not None:
+            self.session.rules = self.rules
+
+    def cancel(self, exchange: Exchange) -> None:
         """End the reply within a token, or never begin it."""
-        reply.cancelled = True
+        exchange.cancelled = True
         if self.session is not None:
             self.session.cancel()
 
     def new_chat(self) -> None:
         """Forget the conversation once the turns asked for before are over."""
-        self._jobs.put(ChatSession.reset)
+        self._jobs.put(self._reset)
 
     def close(self) -> None:
         """End the running turn, close the backend, end the thread. Blocks for CLOSE_S at most."""
@@ -97,28 +120,36 @@ class Engine:
             self.failure = one_line(error)
             return
         with backend:
-            self.session = ChatSession(backend, self._sampling, self._think_budget)
+            self.session = ChatSession(backend)
+            self.session.rules = self.rules
             while (job := self._jobs.get()) is not None and not self._closing:
                 job(self.session)
+        self.history.close()
 
     def _say(self, line: str) -> None:
         if self._closing:
             raise InterruptedError("the chat was closed")  # so that a long conversion stops and tidies up
         self.progress = " ".join(printable(line).split())
 
-    def _play(self, session: ChatSession, reply: Reply) -> None:
-        reply.started_at = time.monotonic()
-        if reply.cancelled:
-            reply.put(Failed("Cancelled before it began"))
+    def _reset(self, session: ChatSession) -> None:
+        session.reset()
+        self.history.new_conversation()
+
+    def _play(self, session: ChatSession, exchange: Exchange, begin: Callable[[], Iterator[Event]]) -> None:
+        exchange.started_at, began = time.monotonic(), now()
+        if exchange.cancelled:
+            exchange.put(Failed("Cancelled before it began"))
             return
         try:
-            events = session.send(reply.question)
-            if reply.cancelled:  # asked for just before the turn was there to be cancelled
+            events = begin()
+            if exchange.cancelled:  # asked for just before the turn was there to be cancelled
                 session.cancel()
-            for event in events:
-                reply.put(event)
+            for event in self.history.keep(session, events, instead=exchange.steered):
+                if isinstance(event, TurnEnd) and session.reply is not None:
+                    exchange.trace = Trace.of(session.reply, made_by(session), began, event)
+                exchange.put(event)
         except Exception as error:
-            reply.put(Failed(one_line(error)))
+            exchange.put(Failed(one_line(error)))
 
 
 def one_line(error: Exception) -> str:

@@ -10,8 +10,9 @@ from textual.content import Content
 from textual.widgets import Static
 
 from localr1.text import printable
+from localr1.trace.loops import Loop
 from localr1.tui.answer import Answer
-from localr1.tui.engine import Failed, Reply
+from localr1.tui.engine import Exchange, Failed
 from localr1.tui.thought import Thought
 from localr1.turn import AnswerDelta, LoopFound, ThoughtDelta, TurnEnd
 
@@ -24,13 +25,15 @@ _REASONS = {
 
 
 class Turn(Vertical):
-    """Shows what a Reply has brought. `end` or `failure` is set once it is over."""
+    """Shows what an Exchange has brought. `end` or `failure` is set once it is over."""
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, exchange: Exchange) -> None:
         super().__init__()
-        self.reply = reply
+        self.exchange = exchange
         self.end: TurnEnd | None = None
         self.failure = ""
+        self.loop: Loop | None = None  # that was found
+        self.deltas: list[ThoughtDelta | AnswerDelta] = []  # all of them
         self.thought: Thought | None = None
         self.answer: Answer | None = None
         self._tokens = 0
@@ -38,7 +41,7 @@ class Turn(Vertical):
         self._note = Static(classes="note")
 
     def compose(self) -> ComposeResult:
-        yield Static(Content(printable(self.reply.question)), classes="question")
+        yield Static(Content(printable(self.exchange.question)), classes="question")
         yield self._note
 
     @property
@@ -55,19 +58,21 @@ class Turn(Vertical):
         return (self._tokens - 1) / elapsed_s if self._tokens > 1 and elapsed_s > 0.3 else None
 
     async def pump(self) -> None:
-        """Show what has come since the last call, in one go."""
+        """Show what has come since the last call, in one go; `deltas` grows by it."""
         thought, answer, thought_tokens, answer_tokens = "", "", 0, 0
         closing: TurnEnd | Failed | None = None
-        for event in self.reply.take():
+        for event in self.exchange.take():
             match event:
                 case ThoughtDelta():
+                    self.deltas.append(event)
                     thought += event.text
                     thought_tokens += event.token is not None
                 case AnswerDelta():
+                    self.deltas.append(event)
                     answer += event.text
                     answer_tokens += event.token is not None
                 case LoopFound():
-                    pass
+                    self.loop = event.loop
                 case _:
                     closing = event
         self._count(thought_tokens + answer_tokens)
@@ -103,7 +108,8 @@ class Turn(Vertical):
     async def _finish(self, end: TurnEnd) -> None:
         self.end = end
         if self.thought is not None:
-            self.thought.tokens = end.thought_tokens
+            trace = self.exchange.trace
+            self.thought.tokens = len(trace.thought_tokens) if trace is not None else end.thought_tokens
             self.thought.finish(end.thought_end)
         if self.answer is not None:
             await self.answer.finish()
@@ -124,10 +130,10 @@ class Turn(Vertical):
             self.thought.tick()
         if self.over:
             return
-        if self.reply.started_at is None:
+        if self.exchange.started_at is None:
             self._say("Waiting for the model…")
         elif self.thought is None and self.answer is None:
-            self._say(f"Reading… {monotonic() - self.reply.started_at:.1f} s")
+            self._say(f"Reading… {monotonic() - self.exchange.started_at:.1f} s")
         else:
             self._say("")
 
@@ -148,4 +154,7 @@ def end_line(end: TurnEnd, tokens_per_s: float | None) -> str:
     parts.append(f"{end.end.new_tokens:,} {'token' if end.end.new_tokens == 1 else 'tokens'}")
     if tokens_per_s is not None:
         parts.append(f"{tokens_per_s:.1f} tokens/s")
+    steered = end.continued or (end.end if end.given_tokens else None)
+    if steered is not None:
+        parts.append(f"steered: {steered.prompt_tokens - steered.reused_tokens:,} of {steered.prompt_tokens:,} tokens read again")
     return " · ".join(parts)

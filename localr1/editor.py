@@ -1,0 +1,39 @@
+"""A person's own editor ($VISUAL, $EDITOR) for a piece of text."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+
+class EditorError(Exception):
+    """There is no editor, or it failed; the message says what to set."""
+
+
+def edit(text: str, suffix: str = ".md") -> str:
+    """`text` as the person left it; blocks until the editor ends. The terminal must be free. Raises EditorError."""
+    command = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "") or _usual()
+    with tempfile.TemporaryDirectory(prefix="localr1-") as folder:
+        file = Path(folder) / f"thought{suffix}"
+        file.write_text(text, encoding="utf-8", errors="replace")
+        try:
+            done = subprocess.run([*command, str(file)], check=False)
+        except OSError as error:
+            raise EditorError(f"{command[0]}: cannot be started ({error.strerror}); set EDITOR to your editor") from None
+        if done.returncode != 0:
+            raise EditorError(f"{command[0]} ended with code {done.returncode}; the text is as it was")
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            raise EditorError(f"{command[0]} left no UTF-8 text; the text is as it was") from None
+
+
+def _usual() -> list[str]:
+    for name in ("nano", "vim", "vi"):
+        if found := shutil.which(name):
+            return [found]
+    raise EditorError("no editor was found; set EDITOR to yours")

@@ -1,0 +1,13 @@
+"""Conversations and traces on disk: one SQLite file with full-text search.
+
+store.py     Store: what the chat and the commands call
+schema.py    the tables, how a file is opened and migrated, what can go wrong with it
+packing.py   tokens with their numbers <-> compressed columns
+words.py     what counts as a word, and where it is in a text
+"""
+
+from localr1.store.schema import StoreError
+from localr1.store.store import Store
+from localr1.store.values import Conversation, Hit, Summary, TextPart, TraceSummary, Turn
+
+__all__ = ["Conversation", "Hit", "Store", "StoreError", "Summary", "TextPart", "TraceSummary", "Turn"]

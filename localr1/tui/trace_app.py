@@ -1,0 +1,51 @@
+"""TraceApp: a saved trace on the whole screen."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import events
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.widgets import Static
+
+from localr1.trace.record import Trace
+from localr1.tui.theme import THEME
+from localr1.tui.trace_lines import words
+from localr1.tui.trace_view import TraceView
+
+
+class TraceApp(App[None]):
+    """`title`: the first line; else the question. q leaves, Esc too when there is nothing it would end."""
+
+    ENABLE_COMMAND_PALETTE = False
+    CSS = """
+    Screen { background: ansi_default; }
+    #title { height: 1; padding: 0 1; text-style: bold; color: ansi_bright_blue; }
+    TraceView { padding: 0 1; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+c", "quit", priority=True)]
+
+    def __init__(self, trace: Trace, title: str = "") -> None:
+        super().__init__(ansi_color=True)
+        self.register_theme(THEME)
+        self.theme = THEME.name
+        self._trace, self._line = trace, title or trace.question
+        self.view = TraceView(hint="q leave")
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="title")
+        yield self.view
+
+    def on_mount(self) -> None:
+        self.view.show(self._trace)
+        self.view.focus()
+
+    def on_resize(self) -> None:
+        line = words(self._line, 0, len(self._line), self.size.width - 2)
+        self.query_one("#title", Static).update(Content(line))
+
+    def on_key(self, event: events.Key) -> None:
+        if event.key in ("q", "escape"):
+            self.exit()
