@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Literal
+from typing import Any
 
 from backends.base import Backend, Sampling
 from localr1.prompt import Message, render
@@ -35,13 +35,14 @@ class ChatSession:
         self._turn: Turn | None = None
         self.cancelled = False
 
-    def send(self, text: str, think_budget: int | Literal["as set"] | None = "as set") -> Iterator[Event]:
-        """Ask `text`; the events of the reply, a TurnEnd last. What has come before a cancel stays in the history.
+    def send(self, text: str, **changes: Any) -> Iterator[Event]:
+        """Ask `text`; the events of the reply, a TurnEnd last. What has come before a cancel stays in the history. `changes`: to the
+        rules, for this turn.
 
         Raises PromptError, EngineError or PromptTooLong before the first event, with the history as it was.
         """
         self.cancelled = False
-        rules = self.rules if think_budget == "as set" else replace(self.rules, think_budget=think_budget)
+        rules = replace(self.rules, **changes)
         question = Message("user", text)
         prompt = render([*self.history, question], self.backend.chat_format)
         reply = Reply(text, tuple(self.backend.encode(prompt.segments)), prompt.opens_thought)

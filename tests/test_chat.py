@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 import pytest
+from test_reasoning import CASES
 
 from backends.base import PromptTooLong, Sampling, Segment
 from localr1.chat import ChatSession
 from localr1.prompt import Message
 from localr1.turn import AnswerDelta, Event, ThoughtDelta, TurnEnd
-from scripted import ScriptedBackend
+from scripted import TEMPLATE, ScriptedBackend
 
 REPLY = ["Hmm", ", two", " r", ".", "\n", "</think>", "\n\n", "There", " are", " **2**", "."]
 
@@ -170,3 +171,14 @@ def test_cancel_between_two_streams_is_not_lost() -> None:
     backend.encode = encoding  # type: ignore[method-assign]
     _, answer, end, _ = run(session, "x")
     assert (answer, end.end.reason) == ("", "cancelled")
+
+
+@pytest.mark.parametrize(("opens", "stream", "thought", "answer"), CASES)
+def test_a_turn_has_the_same_parts_at_every_cut(opens: bool, stream: str, thought: str, answer: str) -> None:
+    """The splitter's cases through the whole chain, with the reply's record; tags that no vocabulary has as tokens."""
+    template = TEMPLATE if opens else "{{ bos_token }}<｜User｜>{{ messages[-1].content }}<｜Assistant｜>"
+    for cut in range(len(stream) + 1):
+        session = ChatSession(ScriptedBackend([text for text in (stream[:cut], stream[cut:]) if text], template=template), on_loop="ignore")
+        assert run(session, "x")[:2] == (thought, answer)
+        assert session.reply is not None and (session.reply.thought, session.reply.answer) == (thought, answer)
+        assert session.history[-1] == Message("assistant", answer, thought)

@@ -9,6 +9,10 @@ from textual.widgets._markdown import MarkdownBlock, MarkdownFence
 
 from localr1.text import printable
 
+# What answers a question is shorter; laying out megabytes would hold up the keys for minutes.
+MOST_CHARACTERS = 100_000
+_MORE = "\n\n… the rest is in the trace: Ctrl+T"
+
 
 class _Fence(MarkdownFence):
     """Code in the terminal's own colours: highlighting that reads well on dark and light is not to be had in ANSI."""
@@ -30,8 +34,13 @@ class Answer(Markdown):
 
     async def add(self, text: str) -> None:
         """Costs what the last block costs. The caller waits, and brings what has come meanwhile in one piece."""
-        self.text += printable(text)
-        await self.append(printable(text))
+        if len(self.text) > MOST_CHARACTERS:
+            return
+        text = printable(text)
+        if len(self.text) + len(text) > MOST_CHARACTERS:
+            text = text[: MOST_CHARACTERS - len(self.text)] + _MORE
+        self.text += text
+        await self.append(text)
 
     async def finish(self) -> None:
         """Parse the whole once more: appending parses from the last block on, which is not always the same."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from time import monotonic
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual import events
 from textual.app import App, ComposeResult, SuspendNotSupported
@@ -178,15 +178,17 @@ class ChatApp(App[None]):
         if not text:
             return
         command = parse(text)
-        if command is not None:
+        if command is not None and not command.question:
             await self._command(command)
         elif self.engine.failure:
             self.status.hint("There is no model to ask: see above. /quit leaves")
         elif self.turn is not None:
             self.status.hint("One question at a time: Esc stops the reply")
+        elif command is not None and command.problem:
+            self.status.hint(command.problem)
         else:
             self.input.clear()
-            await self._begin(Turn(self.engine.ask(text)))
+            await self._begin(Turn(self.engine.ask(text) if command is None else self.engine.ask(command.question, **_changes(command))))
 
     async def _begin(self, turn: Turn) -> None:
         self.turn = self.last = turn
@@ -208,13 +210,13 @@ class ChatApp(App[None]):
             case "trace":
                 self.action_trace()
             case "think":
-                self.engine.set_rules(thinking=command.value)
+                self.engine.set_rules(**_changes(command))
                 self.status.hint(
                     {"auto": "Thinks as the model likes", "off": "Answers without thinking", "force": "Always thinks"}[command.value]
                 )
             case "budget":
-                budget = None if command.value == "off" else int(command.value)
-                self.engine.set_rules(think_budget=budget)
+                self.engine.set_rules(**_changes(command))
+                budget = self.engine.rules.think_budget
                 self.status.hint("No budget for thoughts" if budget is None else f"Thoughts are closed after {budget:,} tokens")
             case "loops":
                 self.engine.set_rules(on_loop=command.value)
@@ -371,6 +373,13 @@ class ChatApp(App[None]):
     def on_markdown_link_clicked(self, event: Markdown.LinkClicked) -> None:
         """A model wrote it: show where it leads, open nothing."""
         self.status.hint(f"Not opened: {event.href}")
+
+
+def _changes(command: Typed) -> dict[str, Any]:
+    """What /think and /budget change of the rules."""
+    if command.name == "think":
+        return {"thinking": command.value}
+    return {"think_budget": None if command.value == "off" else int(command.value)}
 
 
 def _reply(session: ChatSession) -> Reply:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 # `/usr/bin` is the beginning of a question
 _COMMAND = re.compile(r"/([a-z]+)?(?:\s+(\S+))?\s*", re.IGNORECASE)
 
+_ASKED = re.compile(r"(/(?:think|budget)\s+\S+)\s+(.+)", re.IGNORECASE | re.DOTALL)  # for one question
 
 # name -> what may follow; "N" is a number
 COMMANDS: dict[str, tuple[str, ...]] = {
@@ -19,16 +20,19 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Typed:
-    """A command as it was typed. `problem`: why it cannot be carried out."""
+    """A command as it was typed. `question`: what it is meant for alone; `problem`: why it cannot be carried out."""
 
     name: str
     value: str = ""
     problem: str = ""
+    question: str = ""
 
 
 def parse(text: str) -> Typed | None:
     """None: this is no command."""
-    found = _COMMAND.fullmatch(text)
+    found, question = _COMMAND.fullmatch(text), ""
+    if found is None and (asked := _ASKED.fullmatch(text)):
+        found, question = _COMMAND.fullmatch(asked[1]), asked[2].strip()
     if found is None:
         word = re.match(r"/([a-z]+)\s", text, re.IGNORECASE)  # with more behind it than any command takes
         return _wrong(word[1].lower()) if word is not None and word[1].lower() in COMMANDS else None
@@ -38,7 +42,7 @@ def parse(text: str) -> Typed | None:
     values = COMMANDS[name]
     is_number = "N" in values and value.isascii() and value.isdigit()
     if is_number or (value in values and value != "N") or not (value or values):
-        return Typed(name, value)
+        return Typed(name, value, question=question)
     return _wrong(name)
 
 

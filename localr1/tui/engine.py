@@ -44,9 +44,9 @@ class Exchange:
     def put(self, event: Event | Failed) -> None:
         self._events.append(event)
 
-    def take(self) -> list[Event | Failed]:
-        """What has come since the last call."""
-        return [self._events.popleft() for _ in range(len(self._events))]
+    def take(self, most: int) -> list[Event | Failed]:
+        """What has come since the last call, a part of it where that is more."""
+        return [self._events.popleft() for _ in range(min(most, len(self._events)))]
 
 
 class Engine:
@@ -70,10 +70,10 @@ class Engine:
     def start(self) -> None:
         self._thread.start()
 
-    def ask(self, question: str) -> Exchange:
-        """Play a turn as soon as the model is there and idle."""
+    def ask(self, question: str, **changes: Any) -> Exchange:
+        """Play a turn as soon as the model is there and idle. `changes`: to the rules, for this turn."""
         exchange = Exchange(question)
-        self._jobs.put(lambda session: self._play(session, exchange, lambda: session.send(question)))
+        self._jobs.put(lambda session: self._play(session, exchange, lambda: session.send(question, **changes)))
         return exchange
 
     def steer(self, question: str, begin: Begin) -> Exchange:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from time import monotonic
 
+from rich.cells import cell_len
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -16,6 +17,7 @@ from localr1.turn import ThoughtEnd
 
 TAIL_LINES = 8
 TAIL_CHARACTERS = 2_000  # more than TAIL_LINES of the widest line
+FULL_CHARACTERS = 20_000  # laying out more at once would be felt
 
 _HEADS: dict[ThoughtEnd, str] = {
     "model": "Thought for {}",
@@ -91,7 +93,10 @@ class Thought(Vertical):
         elif self._full is not None:
             self._full.display = not folded
         elif not folded:  # mounted only now: most thoughts are never read again
-            self._full = Static(Content(self.text), classes="thought-text")
+            text = self.text
+            if len(text) > FULL_CHARACTERS:
+                text = f"… what comes before is in the trace: Ctrl+T\n{text[-FULL_CHARACTERS:]}"
+            self._full = Static(Content(text), classes="thought-text")
             self.mount(self._full)
         self._draw_head()
 
@@ -105,7 +110,7 @@ class _Head(Static, can_focus=True):
     FOCUS_ON_CLICK = False  # typing goes on in the input
 
     def show(self, text: str) -> None:
-        self.update(Content(text), layout=False)
+        self.update(Content(text), layout=cell_len(text) > self.size.width)  # it seldom grows, and a layout costs
 
     def on_click(self) -> None:
         self._toggle()

@@ -39,6 +39,7 @@ HELP = Content.from_markup("""\
   [dim]/reroll /again[/]             another reply; another answer to the thought
   [dim]/think auto|off|force[/]      think as the model likes, not, always
   [dim]/budget N|off[/]              close thoughts after N tokens
+  [dim]/think off, /budget N[/]      before a question: for it alone
   [dim]/loops answer|warn|ignore[/]  what to do when the model repeats itself
   [dim]/trace /new /help /quit[/]    the trace, a new chat, this, leave""")
 

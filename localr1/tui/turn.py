@@ -16,6 +16,8 @@ from localr1.tui.engine import Exchange, Failed
 from localr1.tui.thought import Thought
 from localr1.turn import AnswerDelta, LoopFound, ThoughtDelta, TurnEnd
 
+EVENTS_A_FRAME = 400  # more would hold up the keys; 30 frames a second take in ten times what any model writes
+
 _REASONS = {
     "cancelled": "Cancelled",
     "length": "Token limit reached",
@@ -61,7 +63,7 @@ class Turn(Vertical):
         """Show what has come since the last call, in one go; `deltas` grows by it."""
         thought, answer, thought_tokens, answer_tokens = "", "", 0, 0
         closing: TurnEnd | Failed | None = None
-        for event in self.exchange.take():
+        for event in self.exchange.take(EVENTS_A_FRAME):
             match event:
                 case ThoughtDelta():
                     self.deltas.append(event)

@@ -11,7 +11,7 @@ from localr1.models import open_model, resolve
 from localr1.store.store import Store
 from localr1.trace.record import Trace
 from localr1.tui.app import ChatApp
-from localr1.tui.commands import COMMANDS, parse
+from localr1.tui.commands import COMMANDS, Typed, parse
 from localr1.tui.transcript import HELP
 from localr1.tui.turn import Turn
 from localr1.turn import Rules
@@ -39,12 +39,17 @@ def test_every_command_is_in_the_help():
         ("/budget off", "budget", "off", ""), ("/budget N", "budget", "", "/budget takes N or off"), ("/think", "think", "", "/think takes auto or off or force"),
         ("/think maybe", "think", "", "/think takes auto or off or force"), ("/new chat", "new", "", "/new takes nothing behind it"),
         ("/", "", "", "There is no command /: /help lists them"), ("/sing", "sing", "", "There is no command /sing: /help lists them"),
-        ("/new to this, please help", "new", "", "/new takes nothing behind it"),
+        ("/new to this, please help", "new", "", "/new takes nothing behind it"), ("/think maybe so", "think", "", "/think takes auto or off or force"),
     ],
 )  # fmt: skip
 def test_commands(text, name, value, problem):
     typed = parse(text)
     assert typed is not None and (typed.name, typed.value if not problem else "", typed.problem) == (name, value, problem)
+
+
+def test_a_command_for_one_question():
+    assert parse("/budget 20  What is\n2 + 2?") == Typed("budget", "20", question="What is\n2 + 2?")
+    assert parse("/THINK off Why?") == Typed("think", "off", question="Why?")
 
 
 @pytest.mark.parametrize("text", ["/usr/bin is a folder", "/usr/bin", "what is /new?", "/2", "/sing a song for me"])
@@ -64,7 +69,7 @@ async def test_answer_now_while_it_thinks():
         await shows(app, "Right away")
         await until(lambda: app.turn is None)
         await shows(app, "then asked to answer")
-        assert "tokens read again" in screen(app)
+        await shows(app, "tokens read again")
         assert backend.decode(backend.seen[1]).endswith("more </think>\n\n")
 
 
@@ -87,7 +92,9 @@ async def test_commands_steer_the_last_reply(command, began, thought):
         await until(lambda: app.turn is None)
         await settle(pilot)
         assert continued(backend) == began
-        assert len(app.query(Turn)) == 1 and "Hello?" in screen(app) and app.input.text == ""
+        await until(lambda: len(app.query(Turn)) == 1)
+        await shows(app, "Hello?")
+        assert app.input.text == ""
         assert app.engine.session.history[-1].thought == thought
 
 
@@ -99,7 +106,8 @@ async def test_a_reply_that_is_being_written_is_stopped_and_steered():
         await send(app, pilot, "/longer")
         await shows(app, "four")
         await until(lambda: app.turn is None)
-        assert continued(backend).endswith("more \nWait,") and len(app.query(Turn)) == 1
+        assert continued(backend).endswith("more \nWait,")
+        await until(lambda: len(app.query(Turn)) == 1)
 
 
 async def test_without_a_reply_there_is_nothing_to_steer():
@@ -147,6 +155,18 @@ async def test_settings_hold_from_the_next_turn_on():
         await until(lambda: app.engine.session.rules.on_loop == "warn")
         await send(app, pilot, "/think perhaps")
         await shows(app, "/think takes auto or off or force")
+
+
+async def test_settings_for_one_question():
+    app, backend = chat(["4"], ["a", "b", "c"], ["5"], [*THINK, "6"])
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ask(app, pilot, "/think off What is 2 + 2?")
+        assert backend.decode(backend.seen[0]).endswith("What is 2 + 2?<｜Assistant｜><think>\n</think>\n\n")
+        assert "What is 2 + 2?" in screen(app) and "/think" not in screen(app)
+        await ask(app, pilot, "/budget 2 And 2 + 3?")
+        assert backend.decode(backend.seen[2]).endswith("ab</think>\n\n")
+        await ask(app, pilot, "And 3 + 3?")
+        assert app.engine.session.history[-1].thought == "Let me count." and app.engine.rules == Rules()
 
 
 async def test_loops_are_told():
@@ -262,7 +282,7 @@ async def test_a_chat_is_kept_with_its_branches(tmp_path):
     async with app.run_test(size=(80, 24)) as pilot:
         await ask(app, pilot, "One?")
         await send(app, pilot, "/longer")
-        await until(lambda: len(backend.seen) == 2 and app.turn is None)
+        await until(lambda: len(backend.seen) == 2 and app.turn is None and len(app.query(Turn)) == 1)
         await ask(app, pilot, "Two?")
         await send(app, pilot, "/new")
         await until(lambda: not app.query(Turn))

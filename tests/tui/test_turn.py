@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from textual.widgets import Static
 from tui.driving import THINK, ask, chat, press, screen, send, shows, until
 
 from localr1.tui.answer import Answer
@@ -25,7 +26,28 @@ async def test_thought_streams_then_folds_to_one_line_above_the_answer():
         await shows(app, "It is 3.")  # Markdown: no asterisks
         assert re.search(r"▸ Thought for 0\.\d s, 5 tokens", screen(app))
         assert "Let me count" not in screen(app)
-        assert re.search(r"\d+ tokens · \d+\.\d tokens/s", screen(app))
+        await until(lambda: re.search(r"\d+ tokens · \d+\.\d tokens/s", screen(app)), "the line on how it ended")
+
+
+async def test_a_very_long_thought_unfolds_to_its_end():
+    app, _ = chat([*(f"line {i}\n" for i in range(9000)), "</think>", "ok"])
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ask(app, pilot)
+        await press(pilot, "ctrl+o")
+        await until(lambda: app.query(".thought-text"))
+        text = str(app.query_one(".thought-text", Static).content)
+        assert text.startswith("… what comes before is in the trace: Ctrl+T") and text.endswith("line 8999") and len(text) < 21_000
+
+
+async def test_a_head_that_has_become_long_is_shown_whole():
+    app, _ = chat(["more "] * 3, ["done"])
+    app.engine.set_rules(think_budget=3)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ask(app, pilot)
+        thought = app.query_one(Thought)
+        thought.tokens = 1_234_567
+        thought.finish("user")
+        await shows(app, "s, 1,234,567 tokens, then asked to answer")
 
 
 async def test_folded_thought_mounts_its_text_only_when_unfolded():

@@ -1,0 +1,81 @@
+"""Keeping a chat as it goes: what a kill loses, what a failing store costs."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from localr1.chat import ChatSession
+from localr1.history import SAVE_EVERY_S, History
+from localr1.store.schema import StoreError
+from localr1.store.store import Store
+from localr1.turn import TurnEnd
+from scripted import ScriptedBackend
+
+REPLY = ["Two", " r's", "</think>", "Two"]
+
+_SLOW = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from localr1.chat import ChatSession
+from localr1.history import History
+from scripted import ScriptedBackend
+session = ChatSession(ScriptedBackend([f"word{{i}} " for i in range(1000)], pause_s=0.02), on_loop="ignore")
+for n, _ in enumerate(History(Path({file!r})).keep(session, session.send("Why?"))):
+    print(n, flush=True)
+"""
+
+
+def test_a_killed_process_loses_a_second_at_most(tmp_path: Path) -> None:
+    program = _SLOW.format(tests=str(Path(__file__).parent), file=str(tmp_path / "h.db"))
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(2.5)
+        process.send_signal(signal.SIGKILL)
+        seen = process.stdout.read().split()[-1]
+    with Store(tmp_path / "h.db") as store:
+        (found,) = store.traces()
+        trace = store.turn(found.id).trace
+    kept = len(trace.tokens)
+    assert int(seen) - kept <= (SAVE_EVERY_S + 0.3) / 0.02 and kept > 30
+    assert trace.thought == "".join(f"word{i} " for i in range(kept)) and (trace.ended.reason, trace.question) == ("", "Why?")
+
+
+def test_what_broke_off_is_kept_as_far_as_it_came(tmp_path: Path) -> None:
+    history, session = History(tmp_path / "h.db"), ChatSession(ScriptedBackend(REPLY))
+    events = history.keep(session, session.send("How many?"))
+    next(events)
+    next(events)
+    events.close()  # type: ignore[attr-defined]
+    history.close()
+    with Store(tmp_path / "h.db") as store:
+        assert store.turn(store.traces()[0].id).trace.thought == "Two r's"
+
+
+def test_a_store_that_fails_is_given_up_and_the_chat_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    history, session = History(tmp_path / "h.db"), ChatSession(ScriptedBackend(REPLY, REPLY, REPLY))
+    calls = []
+
+    def full(self: Store, turn: int, trace: object) -> None:
+        calls.append(turn)
+        raise StoreError("h.db: cannot be written (disk full); make room")
+
+    monkeypatch.setattr(Store, "save", full)
+    for _ in range(2):
+        *_, end = history.keep(session, session.send("How many?"))
+        assert isinstance(end, TurnEnd) and end.message.content == "Two"
+    history.close()
+    assert len(calls) == 1 and history.problem == "h.db: cannot be written (disk full); make room"
+
+
+def test_without_a_file_nothing_is_kept() -> None:
+    history, session = History(None), ChatSession(ScriptedBackend(REPLY))
+    assert isinstance(list(history.keep(session, session.send("How many?")))[-1], TurnEnd)
+    assert history.problem == ""
