@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backends.base import Backend, EngineError
+from backends.base import Backend, Cancel, End, EngineError, Sampling, Token, common_prefix
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,6 +124,18 @@ def compare(baseline: Baseline, backend: Backend, on_progress: Progress | None =
         baseline_perplexity=_perplexity(baseline.likelihoods),
         perplexity=_perplexity(np.concatenate(likelihoods)),
     )
+
+
+def greedy(backend: Backend, ids: Sequence[int], tokens: int) -> list[Token]:
+    """What the backend finds likeliest behind `ids`, up to so many tokens."""
+    stream = backend.stream(ids, Sampling(temperature=0, max_tokens=tokens), Cancel())
+    return [item for item in stream if not isinstance(item, End)]
+
+
+def first_difference(a: Sequence[Token], b: Sequence[Token]) -> int | None:
+    """Where two continuations part: an index, the shorter one's length if it is the other's beginning; None if they are the same."""
+    shared = common_prefix([token.id for token in a], [token.id for token in b])
+    return None if shared == len(a) == len(b) else shared
 
 
 def divergence(log_p: np.ndarray, log_q: np.ndarray) -> np.ndarray:

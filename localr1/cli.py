@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 
 from backends.base import Backend, BackendError, Sampling
 from localr1 import __version__
+from localr1.model_commands import add_commands as add_model_commands
 from localr1.trace_commands import add_commands as add_trace_commands
+from localr1.trace_commands import against as model_at
 
 if TYPE_CHECKING:
     from localr1.turn import Rules
@@ -26,6 +28,7 @@ USAGE = """examples:
   localr1 chat model.gguf                     chat with a GGUF file or a checkpoint folder
   localr1 ask "How many r's are in strawberry?"
   localr1 trace show                          the last reply's trace: steps, timeline, what it was not sure of
+  localr1 pull r1:7b                          fetch a model; without a name, which there are
   localr1 quantize CHECKPOINT model.gguf --to Q4_K_M
   localr1 quantize CHECKPOINT model.gguf --fit 6GB
 """
@@ -96,14 +99,24 @@ def parser() -> argparse.ArgumentParser:
     commands = main.add_subparsers(metavar="COMMAND")
 
     chat = commands.add_parser("chat", parents=[shared], help="chat in the terminal (the default)")
-    chat.add_argument("model", nargs="?", metavar="MODEL", help="GGUF file or checkpoint folder (default: the bundled model)")
+    chat.add_argument(
+        "model",
+        nargs="?",
+        metavar="MODEL",
+        help="GGUF file, checkpoint folder or a name of `localr1 list` (default: the last used, else the best here)",
+    )
     chat.set_defaults(run=run_chat)
 
     ask = commands.add_parser(
         "ask", parents=[shared], help="one question, one answer", description="One turn: thought to stderr, answer to stdout."
     )
     ask.add_argument("prompt", nargs="?", metavar="PROMPT", help="the question; - reads it from standard input, a pipe is appended to it")
-    ask.add_argument("-m", "--model", metavar="MODEL", help="GGUF file or checkpoint folder (default: the bundled model)")
+    ask.add_argument(
+        "-m",
+        "--model",
+        metavar="MODEL",
+        help="GGUF file, checkpoint folder or a name of `localr1 list` (default: the last used, else the best here)",
+    )
     ask.add_argument("--json", action="store_true", help="print one JSON object")
     ask.set_defaults(run=run_ask)
 
@@ -141,6 +154,17 @@ def parser() -> argparse.ArgumentParser:
     told.add_argument("--json", action="store_true", help="print one JSON object")
     quantize.set_defaults(run=run_quantize, wrong=quantize.error)
     add_trace_commands(commands, shared)
+    add_model_commands(commands)
+    verify = commands.add_parser(
+        "verify", help="whether engines and quantizations say the same",
+        description="The same tokens through a checkpoint's numpy reference and the engines that are here; or through MODEL and --against.",
+    )  # fmt: skip
+    verify.add_argument("model", nargs="?", type=model_at, metavar="MODEL[@BACKEND]", help="default: the bundled model")
+    verify.add_argument("--against", type=model_at, metavar="REF[@BACKEND]", help="another model, quantization or backend")
+    verify.add_argument("--tolerance", type=number(float, 0), metavar="NATS", help="mean KL divergence that is allowed (default: 0.001)")
+    verify.add_argument("--svg", type=Path, metavar="FILE", help="a picture of the divergences")
+    verify.add_argument("--json", action="store_true", help="print one JSON object")
+    verify.set_defaults(run=run_verify)
     return main
 
 
@@ -195,15 +219,18 @@ def _is_expected(error: Exception) -> bool:
 def run_chat(args: argparse.Namespace) -> int:
     if not all(stream and stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):  # Textual draws on stderr
         raise UsageProblem('the chat needs a terminal; without one, use: localr1 ask "your question"')
-    _check_backend(args)
     from localr1.history import history_file
+    from localr1.library import used
     from localr1.models import open_model, resolve
     from localr1.tui.app import ChatApp
 
     spec = resolve(args.model)  # a wrong name is told before the screen is taken
 
     def open_backend(say: Callable[[str], None]) -> Backend:
-        return open_model(spec, args.context, say, args.backend)
+        backend = open_model(spec, args.context, say, args.backend)
+        if args.model is not None:
+            used(spec.path)
+        return backend
 
     app = ChatApp(open_backend, _rules(args), None if args.no_history else history_file())
     app.run()
@@ -211,7 +238,6 @@ def run_chat(args: argparse.Namespace) -> int:
 
 
 def run_ask(args: argparse.Namespace) -> int:
-    _check_backend(args)
     prompt = _prompt(args.prompt)
     if not prompt:
         raise UsageProblem('the prompt is empty; try: localr1 ask "How many r\'s are in strawberry?"')
@@ -219,6 +245,11 @@ def run_ask(args: argparse.Namespace) -> int:
     from localr1.history import history_file
 
     model = load(args.model, args.context, args.backend)
+    if args.model is not None:
+        from localr1.library import used
+        from localr1.models import resolve
+
+        used(resolve(args.model).path)  # the default from now on
     with model.backend:
         done = ask(model, prompt, _rules(args), None if args.no_history else history_file(), args.json)
     return 0 if done else 130
@@ -237,6 +268,15 @@ def run_quantize(args: argparse.Namespace) -> int:
         )
     )  # fmt: skip
     return 0
+
+
+def run_verify(args: argparse.Namespace) -> int:
+    from localr1.verifying import TOLERANCE, verify
+
+    name, backend = args.model or ("", "auto")
+    against = None if args.against is None else (args.against.model, args.against.backend or "auto")
+    tolerance = TOLERANCE if args.tolerance is None else args.tolerance
+    return 0 if verify(name or None, backend or "auto", against, tolerance, args.json, args.svg) else 1
 
 
 def _quantize_problem(args: argparse.Namespace, form: str) -> str:
@@ -262,11 +302,6 @@ def _rules(args: argparse.Namespace) -> Rules:
 
     sampling = Sampling(temperature=args.temperature, top_p=args.top_p, max_tokens=args.max_tokens, seed=args.seed)
     return Rules(sampling, args.think_budget, args.thinking, args.on_loop)
-
-
-def _check_backend(args: argparse.Namespace) -> None:
-    if args.backend == "mlx":
-        raise UsageProblem("the mlx backend is not part of this version; use --backend gguf")
 
 
 def _prompt(argument: str | None) -> str:

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from backends.base import EngineError
 from localr1.chat import ChatSession
 from localr1.history import history_file, made_by, now
 from localr1.output import console, put, put_json, put_table
@@ -53,9 +52,7 @@ def ask_both(asked: Asked, *models: tuple[str, str]) -> tuple[Side, Side]:
     """
     from localr1.models import resolve
 
-    for model, backend in models:  # before the first one works for long
-        if backend == "mlx":
-            raise EngineError("the mlx backend is not part of this version; use gguf or reference")
+    for model, _ in models:  # before the first one works for long
         resolve(model or None)
     sides: list[Side] = []
     for (model, backend), letter in zip(models, "AB", strict=True):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from backends.base import Backend, ModelFileError
-from localr1 import __version__, paths
+from localr1 import __version__, library, paths
 
 BUNDLED = "r1-tiny"
 CONVERTED_FORMAT = "Q8_0"  # what a checkpoint folder is converted to before its first chat
@@ -26,12 +26,16 @@ class ModelSpec:
 
 
 def resolve(name: str | None) -> ModelSpec:
-    """What `name` means; None is the default model. Raises ModelFileError, with the remedy, if it means nothing here."""
-    if name is None or name == BUNDLED:
-        folder = paths.assets() / BUNDLED
-        if not folder.is_dir():
-            raise ModelFileError(f"the bundled model is missing ({folder}); reinstall localr1, or name a model with -m")
-        return ModelSpec(BUNDLED, "folder", folder)
+    """What `name` means: the bundled model, a file or folder, a short name (r1:7b) or hub repository that was pulled. None is the default
+    model: the last used one, else the best that was pulled and fits, else the bundled one.
+
+    Raises ModelFileError, with the remedy, if it means nothing here.
+    """
+    if name is None:
+        path = library.default()
+        return _bundled() if path is None or path == _bundled().path else _there(path, path.stem)
+    if name == BUNDLED:
+        return _bundled()
     try:
         path = Path(name).expanduser()
     except RuntimeError:  # ~nobody
@@ -49,13 +53,30 @@ def resolve(name: str | None) -> ModelSpec:
         if path.suffix == ".safetensors":
             raise ModelFileError(f"{path} is a single weights file; name the checkpoint folder it lies in")
         raise ModelFileError(f"{path} is no GGUF file (it begins with {magic!r}); name a .gguf file or a checkpoint folder")
-    raise ModelFileError(f"no model called {name!r}: it is no file, no folder and not {BUNDLED!r}; check the path")
+    pulled = library.find(name)
+    if pulled is not None:
+        return _there(pulled, name)
+    raise ModelFileError(
+        f"no model called {name!r}: it is no file, no folder, not {BUNDLED!r} and was not pulled; check the path, or see `localr1 pull`"
+    )
+
+
+def _bundled() -> ModelSpec:
+    folder = paths.assets() / BUNDLED
+    if not folder.is_dir():
+        raise ModelFileError(f"the bundled model is missing ({folder}); reinstall localr1, or name a model with -m")
+    return ModelSpec(BUNDLED, "folder", folder)
+
+
+def _there(path: Path, name: str) -> ModelSpec:
+    """The path stays as it is: what a link in the hub's cache leads to has no name that says what it is."""
+    return ModelSpec(name, "folder" if path.is_dir() else "gguf", path)
 
 
 def open_model(
     spec: ModelSpec, context: int | None = None, say: Callable[[str], None] = lambda line: None, backend: str = "auto"
 ) -> Backend:
-    """Open `spec` with `backend` ("auto", "gguf", "reference"); for GGUF a checkpoint folder is converted first.
+    """Open `spec` with `backend` ("auto", "gguf", "mlx", "reference"); for GGUF a checkpoint folder is converted first.
 
     `say` is told what takes time. Raises BackendError or quantize.QuantizeError.
     """
@@ -65,6 +86,12 @@ def open_model(
         from backends.reference.backend import ReferenceBackend
 
         return ReferenceBackend(spec.path, context)
+    if backend == "mlx":
+        if spec.kind == "gguf":
+            raise ModelFileError(f"{spec.path} is a GGUF file; MLX runs checkpoint folders, use --backend gguf")
+        from backends.mlx import MlxBackend
+
+        return MlxBackend(spec.path, context)
     from backends.llamacpp import LlamaCppBackend
 
     if spec.kind == "gguf":

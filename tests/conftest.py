@@ -20,6 +20,12 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield root
 
 
+@pytest.fixture(autouse=True)
+def nothing_used_before(own_folders: Path) -> None:
+    """The default model is the bundled one, whatever another test has opened."""
+    (paths.data() / "models.json").unlink(missing_ok=True)
+
+
 @pytest.fixture(scope="session")
 def student_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from quantize.convert import convert

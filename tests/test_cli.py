@@ -116,7 +116,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[list[str], str]]:
         "no GGUF": (["-m", str(folder / "text.gguf"), "hi"], "no GGUF file"),
         "unknown architecture": (["-m", str(unknown), "hi"], "MambaForCausalLM"),
         "empty folder": (["-m", str(folder / "empty"), "hi"], "config.json"),
-        "backend that is not there": (["--backend", "mlx", "hi"], "mlx"),
+        "GGUF for MLX": (["--backend", "mlx", "-m", str(folder / "magic.gguf"), "hi"], "MLX runs checkpoint folders"),
         "GGUF for the reference": (["--backend", "reference", "-m", str(folder / "magic.gguf"), "hi"], "runs checkpoint folders"),
         "unknown to the reference": (["--backend", "reference", "-m", str(unknown), "hi"], "model_type is 'mamba'"),
         "context beyond the model": (["--context", "1000000", "hi"], "choose 1 to 4,096"),
@@ -125,7 +125,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[list[str], str]]:
 
 CASES = [
     "no model", "empty prompt", "blank prompt", "prompt longer than the context", "missing shard", "truncated safetensors", "truncated GGUF",
-    "no GGUF", "unknown architecture", "empty folder", "backend that is not there", "context beyond the model",
+    "no GGUF", "unknown architecture", "empty folder", "GGUF for MLX", "context beyond the model",
     "GGUF for the reference", "unknown to the reference",
 ]  # fmt: skip
 

@@ -78,3 +78,13 @@ def test_an_unusable_cache_folder_is_one_clear_error(folder: Path, tmp_path: Pat
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(ModelFileError, match=r"cache folder .* cannot be made .*set XDG_CACHE_HOME"):
         converted(resolve(str(folder)), lambda line: None)
+
+
+def test_the_last_used_model_is_the_default(student_gguf: Path) -> None:
+    from localr1 import library
+
+    assert resolve(None).name == "r1-tiny"
+    library.used(student_gguf)
+    assert resolve(None) == ModelSpec(student_gguf.stem, "gguf", student_gguf)
+    library.used(paths.assets() / "r1-tiny")
+    assert resolve(None) == resolve("r1-tiny")

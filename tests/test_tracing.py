@@ -246,7 +246,6 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
 
 
 def test_what_cannot_be_compared(own_history: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "mlx backend is not part of this version" in said(capsys, "compare", "hi", "--against", "@mlx", "--seed", "1")
     assert "no model called 'nosuch'" in said(capsys, "compare", "hi", "--against", "nosuch", "--seed", "1")
     assert not own_history.exists()
 

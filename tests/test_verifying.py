@@ -1,0 +1,62 @@
+"""`localr1 verify`: engines and quantizations that say the same, and ones that do not."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from backends.base import Token
+from backends.compare import first_difference
+from localr1 import cli, paths, verifying
+from quantize.convert import convert
+
+STUDENT = str(paths.assets() / "r1-tiny")
+
+
+@pytest.fixture(autouse=True)
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(verifying, "WINDOWS", 2)
+    monkeypatch.setattr(verifying, "GREEDY_TOKENS", 24)
+
+
+def test_the_bundled_model_says_the_same_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["verify", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    first, *others = found["sides"]
+    assert (found["version"], found["agree"], found["tolerance"]) == (1, True, verifying.TOLERANCE)
+    assert (first["backend"], first["comparison"], first["greedy_difference"]) == ("reference", None, None)
+    assert others[0]["backend"] == "gguf" and others[0]["format"] == "F16"
+    for side in others:
+        assert side["comparison"]["kl_mean"] < verifying.TOLERANCE and side["greedy_difference"] is None
+
+
+def test_a_quantization_beyond_the_tolerance_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    convert(Path(STUDENT), tmp_path / "q.gguf", "Q2_K")
+    command = ["verify", "r1-tiny", "--against", str(tmp_path / "q.gguf"), "--svg", str(tmp_path / "v.svg")]
+    assert cli.main(command) == 1
+    out = capsys.readouterr().out
+    assert "they DIFFER: mean KL divergence above 0.001 nats" in out and "greedy, token" in out and "(the baseline)" in out
+    assert cli.main([*command, "--tolerance", "5"]) == 0
+    assert "they agree: mean KL divergence at most 5 nats" in capsys.readouterr().out
+    picture = ET.parse(tmp_path / "v.svg").getroot()
+    assert len(picture.findall(".//{http://www.w3.org/2000/svg}circle")) == 1
+
+
+def test_what_cannot_be_verified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    convert(Path(STUDENT), tmp_path / "q.gguf", "Q8_0")
+    assert cli.main(["verify", str(tmp_path / "q.gguf")]) == 1
+    assert "give what to compare it with: --against" in capsys.readouterr().err
+    assert cli.main(["verify", "--against", "nosuch"]) == 1
+    assert "no model called 'nosuch'" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["verify", "--tolerance", "-1"])
+    assert ended.value.code == 2
+
+
+def test_where_continuations_part() -> None:
+    a, b = [[Token(i, "", 0.0) for i in ids] for ids in ([1, 2, 3], [1, 2, 4])]
+    assert (first_difference(a, a), first_difference(a, b), first_difference(a, a[:2]), first_difference([], [])) == (None, 2, 2, None)
