@@ -15,9 +15,9 @@ from localr1.history import history_file, made_by, now
 from localr1.output import console, put, put_json, put_table
 from localr1.store import Store, StoreError
 from localr1.trace.compare import BEFORE, Choice, Comparison, Divergence, compare, probability, to_json
-from localr1.trace.markdown import ending, made, on_one_line, shown
 from localr1.trace.record import Stats, Trace
 from localr1.trace.steps import MARKS
+from localr1.trace.words import ending, made, on_one_line, shown
 from localr1.tracing import Id, history, indented, kept, number
 from localr1.turn import Rules, TurnEnd
 

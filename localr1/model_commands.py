@@ -88,7 +88,7 @@ def run_show(args: argparse.Namespace) -> int:
     from localr1.library import BUNDLED, named_model
     from localr1.model_facts import read_facts, title
     from localr1.output import put, put_json
-    from localr1.trace.markdown import on_one_line
+    from localr1.trace.words import on_one_line
     from quantize.report_text import size
 
     path = Path(args.ref)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from localr1.text import json_text
-from localr1.trace.markdown import on_one_line
+from localr1.trace.words import on_one_line
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -19,10 +19,10 @@ from localr1.output import console, put, put_json, put_table
 from localr1.store import Hit, Store, StoreError
 from localr1.store.replies import DamagedTurn
 from localr1.trace.export import Form, export
-from localr1.trace.markdown import cost, ending, figures, made, on_one_line, shown
 from localr1.trace.record import Trace, stats
 from localr1.trace.steps import MARKS
 from localr1.trace.totals import HEADER, totals
+from localr1.trace.words import cost, ending, figures, made, on_one_line, shown
 
 Id = int | Literal["last"]
 _WIDE = 130  # columns, for a table of statistics

@@ -15,10 +15,11 @@ import json
 import math
 from typing import Any, Literal, get_args
 
-from localr1.trace.markdown import shown, to_markdown
+from localr1.trace.markdown import to_markdown
 from localr1.trace.page import to_html
 from localr1.trace.record import Ended, Trace, TraceError, from_json, to_json
 from localr1.trace.timeline import timeline
+from localr1.trace.words import shown
 
 Form = Literal["md", "json", "jsonl", "html", "svg"]
 FORMS: tuple[Form, ...] = get_args(Form)

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from markdown_it import MarkdownIt
 
-from localr1.trace.markdown import cost, count, ending, figures, made, percent, shown
 from localr1.trace.record import Trace
 from localr1.trace.steps import KINDS, MARKS, Kind, Step
 from localr1.trace.timeline import BACK, COLOURS, DARK, INK, SOFT, escaped, shorten, timeline
+from localr1.trace.words import cost, count, ending, figures, made, percent, shown
 
 TURNS = ("backtrack", "check")
 SURE = 0.9  # a token this likely is not worth a look

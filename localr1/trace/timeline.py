@@ -12,9 +12,9 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from localr1.trace.markdown import cost, count, ending, on_one_line, seconds, shown
 from localr1.trace.record import Trace
 from localr1.trace.steps import KINDS, MARKS, Kind
+from localr1.trace.words import cost, count, ending, on_one_line, seconds, shown
 from localr1.turn import Written
 
 # fills of light and dark, for text in INK

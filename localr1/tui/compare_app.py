@@ -13,8 +13,8 @@ from textual.widgets import Static
 
 from localr1.comparing import difference
 from localr1.trace.compare import compare
-from localr1.trace.markdown import count, on_one_line
 from localr1.trace.record import Stats, Trace
+from localr1.trace.words import count, on_one_line
 from localr1.tui.theme import THEME
 from localr1.tui.trace_view import TraceView
 

@@ -14,9 +14,9 @@ from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 
-from localr1.trace.markdown import REASONS, THOUGHT_ENDS, count, shown
 from localr1.trace.record import Stats
 from localr1.trace.steps import MARKS, Kind, Step
+from localr1.trace.words import REASONS, THOUGHT_ENDS, count, shown
 from localr1.tui.status import Field
 from localr1.tui.trace_outline import BREAK, INDENT, TAB, Outline
 from localr1.tui.trace_tape import UNSURE, Part, Search, Tape

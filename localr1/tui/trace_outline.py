@@ -8,7 +8,7 @@ from functools import cache
 
 from rich.cells import cell_len
 
-from localr1.trace.markdown import shown
+from localr1.trace.words import shown
 from localr1.tui.trace_tape import Part, Tape
 
 INDENT = "  │ "

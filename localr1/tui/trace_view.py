@@ -12,7 +12,7 @@ from textual import events
 from textual.message import Message
 from textual.reactive import reactive
 
-from localr1.trace.markdown import count
+from localr1.trace.words import count
 from localr1.tui.status import Field
 from localr1.tui.trace_lines import DIM, REVERSE, SHADES, clean, step_in_cell
 from localr1.tui.trace_panels import Keys, Unsure

@@ -14,7 +14,7 @@ WELCOME = Content.from_markup("""\
 [b $accent]localr1[/]
 
 A reasoning model on this machine: it thinks first, then answers.
-Nothing you type leaves the machine.
+Nothing you type leaves the machine. Larger models: localr1 pull
 
 [dim]Try[/]
   How many r's are in strawberry?
