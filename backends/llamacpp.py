@@ -38,15 +38,18 @@ from backends.plain_text import guard, harmless
 if TYPE_CHECKING:
     import numpy as np
 
+    from backends.memory import CacheType
+
 BATCH_TOKENS = 2048  # tokens a llama_decode call may hold; the engine works through them 512 at a time
 # Candidates that reach temperature and top-p: sorting a whole 152k vocabulary costs a quarter of the decode speed. What
 # the others hold at temperature 0.6 is measured in the tests; it is far below the 5% that top-p cuts off anyway.
 PREFILTER = 128
 
+_CACHE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8}  # ggml_type
 _CONTROL, _USER_DEFINED, _UNKNOWN = 8, 16, 1  # llama_token_attr
 _ABORTED = 2  # llama_decode's result after the abort callback said yes
 # llama_ftype -> the name people use
-_FILE_TYPES = {
+FILE_TYPES = {
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S", 12: "Q3_K_M", 13: "Q3_K_L",
     14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K", 19: "IQ2_XXS", 20: "IQ2_XS", 21: "Q2_K_S", 22: "IQ3_XS",
     23: "IQ3_XXS", 24: "IQ1_S", 25: "IQ4_NL", 26: "IQ3_S", 27: "IQ3_M", 28: "IQ2_S", 29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16",
@@ -56,26 +59,30 @@ _FILE_TYPES = {
 class LlamaCppBackend:
     """One GGUF file, opened. See `backends.base.Backend` for the calls.
 
-    `context`: tokens to hold; None for DeepSeek's 32,768 or what the model and the free memory allow, if that is less.
+    `context`: tokens to hold; None for DeepSeek's 32,768 or what the model and the free memory allow, if that is less. `gpu_layers`: how
+    many of its layers a GPU takes, None for all that it can; `kv`: the type that keys and values are kept in.
     Raises ModelFileError if the file is missing, damaged or unknown to llama.cpp; EngineError if the engine fails.
     """
 
     name = "gguf"
 
-    def __init__(self, path: Path, context: int | None = None) -> None:
+    def __init__(self, path: Path, context: int | None = None, gpu_layers: int | None = None, kv: CacheType = "f16") -> None:
         if not path.is_file():
             raise ModelFileError(f"no model file at {path}; check the path")
         self._c = c = library()
         self._model: Any = None
         self._ctx: Any = None
         forget_log()
-        self._model = c.llama_model_load_from_file(os.fsencode(path), c.llama_model_default_params())
+        params = c.llama_model_default_params()
+        if gpu_layers is not None:
+            params.n_gpu_layers = gpu_layers
+        self._model = c.llama_model_load_from_file(os.fsencode(path), params)
         if not self._model:
             raise ModelFileError(
                 f"{path} cannot be loaded: {logged_reason()}; it may be cut short or no GGUF file: fetch or convert it again"
             )
         try:
-            self._open_context(context)
+            self._open_context(context, kv)
             self._vocab = c.llama_model_get_vocab(self._model)
             self._n_vocab: int = c.llama_vocab_n_tokens(self._vocab)
             self._added = self._added_tokens()
@@ -92,12 +99,13 @@ class LlamaCppBackend:
 
     # ------------------------------------------------------------------------------------------ loading
 
-    def _open_context(self, asked: int | None) -> None:
+    def _open_context(self, asked: int | None, kv: CacheType) -> None:
         c = self._c
         params = c.llama_context_default_params()
         params.n_ctx = self._context = self._context_tokens(asked)  # the engine may round it up
         params.n_batch = min(BATCH_TOKENS, params.n_ctx)
         params.n_threads = params.n_threads_batch = threads(self._model)
+        params.type_k = params.type_v = _CACHE_TYPES[kv]
         self._ctx = c.llama_init_from_model(self._model, params)
         if not self._ctx:
             raise EngineError(f"llama.cpp cannot open a context of {params.n_ctx:,} tokens: {logged_reason()}; try a smaller --context")
@@ -139,7 +147,7 @@ class LlamaCppBackend:
             architecture=self._meta("general.architecture"),
             base=self._meta("general.base_model.0.name"),
             context_length=self._context,
-            format=_FILE_TYPES.get(int(self._meta("general.file_type") or -1), "GGUF"),
+            format=FILE_TYPES.get(int(self._meta("general.file_type") or -1), "GGUF"),
             bits_per_weight=8 * size / max(1, weights),
             weight_bytes=size,
         )

@@ -10,13 +10,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from backends.base import Backend
 from localr1.chat import ChatSession
 from localr1.history import History
 from localr1.text import json_text, printable
 from localr1.turn import AnswerDelta, Event, LoopFound, Rules, ThoughtDelta, TurnEnd
+
+if TYPE_CHECKING:
+    from localr1.models import Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +152,7 @@ def _as_object(model: Loaded, turn: TurnEnd) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def load(name: str | None, context: int | None, backend: str = "auto") -> Loaded:
+def load(name: str | None, wanted: Wanted) -> Loaded:
     """Open a model by name, telling stderr about work that takes time. Raises BackendError, QuantizeError."""
     from localr1.models import open_model, resolve
 
@@ -161,7 +164,7 @@ def load(name: str | None, context: int | None, backend: str = "auto") -> Loaded
             print(f"localr1: {line}", file=sys.stderr)
         told.append(line)
 
-    return Loaded(spec.name, open_model(spec, context, say, backend), perf_counter() - began)
+    return Loaded(spec.name, open_model(spec, wanted, say), perf_counter() - began)
 
 
 @contextmanager

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING
 
 from backends.base import Backend, BackendError, Sampling
 from localr1 import __version__
+from localr1.doctor import add_commands as add_doctor_command
 from localr1.model_commands import add_commands as add_model_commands
 from localr1.trace_commands import add_commands as add_trace_commands
 from localr1.trace_commands import against as model_at
 
 if TYPE_CHECKING:
+    from localr1.models import Wanted
     from localr1.turn import Rules
 
 USAGE = """examples:
@@ -88,6 +90,8 @@ def parser() -> argparse.ArgumentParser:
         "--on-loop", choices=["answer", "warn", "ignore"], default="answer",
         help="when the model repeats itself: close the thought and answer, say so, do not look (default: answer)",
     )  # fmt: skip
+    turn.add_argument("--kv", choices=["f16", "q8_0", "q4_0"], default="f16", help="type of keys and values in llama.cpp (default: f16)")
+    turn.add_argument("--force", action="store_true", help="open a model that does not fit memory, too")
     turn.add_argument("--no-history", action="store_true", help="do not keep the conversation and its traces")
     turn.add_argument("--seed", type=number(int, 0, 2**32 - 2), metavar="N", help="makes a run repeatable")
 
@@ -155,6 +159,7 @@ def parser() -> argparse.ArgumentParser:
     quantize.set_defaults(run=run_quantize, wrong=quantize.error)
     add_trace_commands(commands, shared)
     add_model_commands(commands)
+    add_doctor_command(commands)
     verify = commands.add_parser(
         "verify", help="whether engines and quantizations say the same",
         description="The same tokens through a checkpoint's numpy reference and the engines that are here; or through MODEL and --against.",
@@ -226,8 +231,10 @@ def run_chat(args: argparse.Namespace) -> int:
 
     spec = resolve(args.model)  # a wrong name is told before the screen is taken
 
+    wanted = _wanted(args)
+
     def open_backend(say: Callable[[str], None]) -> Backend:
-        backend = open_model(spec, args.context, say, args.backend)
+        backend = open_model(spec, wanted, say, say)
         if args.model is not None:
             used(spec.path)
         return backend
@@ -244,7 +251,7 @@ def run_ask(args: argparse.Namespace) -> int:
     from localr1.ask import ask, load
     from localr1.history import history_file
 
-    model = load(args.model, args.context, args.backend)
+    model = load(args.model, _wanted(args))
     if args.model is not None:
         from localr1.library import used
         from localr1.models import resolve
@@ -295,6 +302,12 @@ def _quantize_problem(args: argparse.Namespace, form: str) -> str:
     if args.fit is None and form.lower().startswith(("mlx", "fp8")) and (args.imatrix is not None or args.calibrate is not None):
         return f"{form} has no use for an importance matrix; leave --imatrix and --calibrate away"
     return ""
+
+
+def _wanted(args: argparse.Namespace) -> Wanted:
+    from localr1.models import Wanted
+
+    return Wanted(args.backend, args.context, args.kv, args.force)
 
 
 def _rules(args: argparse.Namespace) -> Rules:

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
+from backends.dispatch import Asked as Engine
 from localr1.chat import ChatSession
 from localr1.history import history_file, made_by, now
 from localr1.output import console, put, put_json, put_table
@@ -70,8 +71,9 @@ def compare_kept(*ids: Id) -> tuple[Side, Side]:
 
 def _ask(asked: Asked, model: str, backend: str, letter: str) -> Trace:
     from localr1.ask import load
+    from localr1.models import Wanted
 
-    loaded = load(model or None, asked.context, backend)
+    loaded = load(model or None, Wanted(cast(Engine, backend), asked.context))
     with loaded.backend:
         session, began = ChatSession(loaded.backend), now()
         session.rules = asked.rules

@@ -9,11 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from backends.base import Backend, ModelFileError
+from backends import memory
+from backends.base import Backend, BackendError, ModelFileError
+from backends.dispatch import Asked, choose
+from backends.hardware import Machine, look
+from backends.memory import CacheType, MemoryPlan, plan
+from backends.model_file import describe
 from localr1 import __version__, library, paths
 
 BUNDLED = "r1-tiny"
-CONVERTED_FORMAT = "Q8_0"  # what a checkpoint folder is converted to before its first chat
+CONVERTED_FORMAT = "Q8_0"  # what a checkpoint folder is converted to before its first chat, where that fits
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,57 +78,87 @@ def _there(path: Path, name: str) -> ModelSpec:
     return ModelSpec(name, "folder" if path.is_dir() else "gguf", path)
 
 
-def open_model(
-    spec: ModelSpec, context: int | None = None, say: Callable[[str], None] = lambda line: None, backend: str = "auto"
-) -> Backend:
-    """Open `spec` with `backend` ("auto", "gguf", "mlx", "reference"); for GGUF a checkpoint folder is converted first.
+class DoesNotFit(BackendError):
+    """A model takes more memory than there is; the message says what would fit."""
 
-    `say` is told what takes time. Raises BackendError or quantize.QuantizeError.
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How a model is to be opened: an engine, or "auto"; tokens of context, None for what fits; the type of keys and values in llama.cpp;
+    `force`: even where it does not fit."""
+
+    backend: Asked = "auto"
+    context: int | None = None
+    kv: CacheType = "f16"
+    force: bool = False
+
+
+Tell = Callable[[str], None]
+
+
+def open_model(spec: ModelSpec, wanted: Wanted = Wanted(), say: Tell = lambda line: None, why: Tell = lambda line: None) -> Backend:
+    """Open `spec` in the engine that suits it here; `why` is told the reason. For llama.cpp a checkpoint folder is converted first.
+
+    `say` is told what takes time. Raises BackendError (ImpossibleChoice, DoesNotFit among them) or quantize.QuantizeError.
     """
-    if backend == "reference":
-        if spec.kind == "gguf":
-            raise ModelFileError(f"{spec.path} is a GGUF file; the reference backend runs checkpoint folders, use --backend gguf")
+    machine, model = look(paths.cache()), describe(spec.path)
+    decision = choose(machine, model, wanted.backend)
+    why(decision.reason)
+    if decision.backend == "reference":
         from backends.reference.backend import ReferenceBackend
 
-        return ReferenceBackend(spec.path, context)
-    if backend == "mlx":
-        if spec.kind == "gguf":
-            raise ModelFileError(f"{spec.path} is a GGUF file; MLX runs checkpoint folders, use --backend gguf")
+        return ReferenceBackend(spec.path, wanted.context)
+    if decision.convert is not None:
+        _checked(spec, plan(machine, memory.converted(model, decision.convert), wanted.context, wanted.kv), wanted)
+    if decision.backend == "mlx":
         from backends.mlx import MlxBackend
 
-        return MlxBackend(spec.path, context)
-    from backends.llamacpp import LlamaCppBackend
-
-    if spec.kind == "gguf":
-        return LlamaCppBackend(spec.path, context)
-    path = converted(spec, say)
+        fit = _checked(spec, plan(machine, model, wanted.context), wanted)
+        return MlxBackend(spec.path, fit.context if wanted.context is None else wanted.context)
+    if decision.convert is None:
+        return _llamacpp(spec.path, machine, spec, wanted)
+    path = converted(spec, say, decision.convert)
     try:
-        return LlamaCppBackend(path, context)
+        return _llamacpp(path, machine, spec, wanted)
     except ModelFileError:  # our own file, damaged since: make it again
         path.unlink(missing_ok=True)
-        return LlamaCppBackend(converted(spec, say), context)
+        return _llamacpp(converted(spec, say, decision.convert), machine, spec, wanted)
 
 
-def converted(spec: ModelSpec, say: Callable[[str], None]) -> Path:
+def _llamacpp(path: Path, machine: Machine, spec: ModelSpec, wanted: Wanted) -> Backend:
+    from backends.llamacpp import LlamaCppBackend
+
+    fit = _checked(spec, plan(machine, describe(path), wanted.context, wanted.kv), wanted)
+    context = fit.context if wanted.context is None else wanted.context
+    return LlamaCppBackend(path, context, fit.gpu_layers if machine.gpus else None, wanted.kv)
+
+
+def _checked(spec: ModelSpec, fit: MemoryPlan, wanted: Wanted) -> MemoryPlan:
+    if not fit.fits and not wanted.force:
+        raise DoesNotFit(f"{spec.name} does not fit this machine: {fit.advice}; --force opens it all the same")
+    return fit
+
+
+def converted(spec: ModelSpec, say: Tell, form: str = CONVERTED_FORMAT) -> Path:
     """The cached GGUF of a checkpoint folder, made now if it is not there or the folder has changed since."""
     folder = paths.cache() / "converted"
     stem = f"{spec.name}-{_digest(str(spec.path.resolve()))}"
-    target = folder / f"{stem}-{_digest(_state(spec.path))}-{CONVERTED_FORMAT}.gguf"
+    target = folder / f"{stem}-{_digest(_state(spec.path))}-{form}.gguf"
     if not target.exists():
         from quantize.convert import Progress, convert
 
         def report(progress: Progress) -> None:
-            say(f"converting {spec.name} to {CONVERTED_FORMAT}: {100 * progress.done_bytes // max(1, progress.total_bytes)}%")
+            say(f"converting {spec.name} to {form}: {100 * progress.done_bytes // max(1, progress.total_bytes)}%")
 
-        say(f"converting {spec.name} to {CONVERTED_FORMAT} (first run only)")
+        say(f"converting {spec.name} to {form} (first run only)")
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ModelFileError(
                 f"the cache folder {folder} cannot be made ({error.strerror}); set XDG_CACHE_HOME to another place"
             ) from error
-        convert(spec.path, target, CONVERTED_FORMAT, on_progress=report, force=True)  # another first run may have been faster
-        for outdated in folder.glob(f"{glob.escape(stem)}-*-{CONVERTED_FORMAT}.gguf"):
+        convert(spec.path, target, form, on_progress=report, force=True)  # another first run may have been faster
+        for outdated in folder.glob(f"{glob.escape(stem)}-*.gguf"):
             if outdated != target:
                 outdated.unlink(missing_ok=True)
     return target

@@ -82,9 +82,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser], 
 
     compare = inner.add_parser("compare", parents=[shared], help="one question to two models, side by side", description=_COMPARE)
     compare.add_argument("prompt", nargs="?", metavar="PROMPT", help="the question")
-    compare.add_argument(
-        "-m", "--model", type=against, default=Against("", ""), metavar="MODEL[@BACKEND]", help="default: as for chat"
-    )
+    compare.add_argument("-m", "--model", type=against, default=Against("", ""), metavar="MODEL[@BACKEND]", help="default: as for chat")
     compare.add_argument("--against", type=against, metavar="MODEL[@BACKEND]", help="the other one; @BACKEND alone: the same model there")
     compare.add_argument("--traces", nargs=2, type=trace_id, metavar="ID", help="two traces that were kept, instead of a question")
     compare.add_argument("--screen", action="store_true", help="look at the two traces side by side, step beside step")

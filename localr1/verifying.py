@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from backends import compare
 from backends.base import Backend, ModelFileError, Text, Token
 from backends.compare import Baseline, Comparison
-from localr1.models import BUNDLED, ModelSpec, open_model, resolve
+from backends.dispatch import Asked as Engine
+from localr1.models import BUNDLED, ModelSpec, Wanted, open_model, resolve
 from localr1.output import put, put_json, put_table
 from localr1.prompt import Message, render
 from localr1.student import exam, is_student
@@ -112,7 +113,12 @@ def _opened(spec: ModelSpec, engine: str) -> Iterator[Backend]:
             path = Path(folder) / f"{EXACT}.gguf"
             convert(spec.path, path, EXACT)
             spec, engine = ModelSpec(spec.name, "gguf", path), "gguf"
-        yield stack.enter_context(open_model(spec, None, backend=engine))
+        elif spec.kind == "folder" and engine == "mlx":
+            from backends.mlx import MlxBackend
+
+            yield stack.enter_context(MlxBackend(spec.path, float32=True))
+            return
+        yield stack.enter_context(open_model(spec, Wanted(cast(Engine, engine))))
 
 
 def _windows(backend: Backend, spec: ModelSpec) -> list[list[int]]:

@@ -14,6 +14,7 @@ import pytest
 
 import localr1
 from localr1 import paths
+from quantize.convert import convert
 
 STRAWBERRY = "How many r's are in strawberry?"
 KEYS = {"model", "backend", "thought", "answer", "finish_reason", "usage", "timings"}
@@ -105,6 +106,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[list[str], str]]:
     (folder / "cut.gguf").write_bytes(b"GGUF\x03\x00\x00\x00")
     (folder / "magic.gguf").write_bytes(b"GGUF")
     (folder / "text.gguf").write_text("not a model")
+    convert(student, folder / "whole.gguf", "Q8_0")
     return {
         "no model": (["-m", str(folder / "nothing"), "hi"], "no model called"),
         "empty prompt": ([""], "the prompt is empty"),
@@ -114,11 +116,14 @@ def bad_inputs(folder: Path) -> dict[str, tuple[list[str], str]]:
         "truncated safetensors": (["-m", str(folder / "truncated"), "hi"], "model.safetensors"),
         "truncated GGUF": (["-m", str(folder / "cut.gguf"), "hi"], "cut.gguf"),
         "no GGUF": (["-m", str(folder / "text.gguf"), "hi"], "no GGUF file"),
-        "unknown architecture": (["-m", str(unknown), "hi"], "MambaForCausalLM"),
+        "unknown architecture": (["-m", str(unknown), "hi"], "mamba"),
         "empty folder": (["-m", str(folder / "empty"), "hi"], "config.json"),
-        "GGUF for MLX": (["--backend", "mlx", "-m", str(folder / "magic.gguf"), "hi"], "MLX runs checkpoint folders"),
-        "GGUF for the reference": (["--backend", "reference", "-m", str(folder / "magic.gguf"), "hi"], "runs checkpoint folders"),
-        "unknown to the reference": (["--backend", "reference", "-m", str(unknown), "hi"], "model_type is 'mamba'"),
+        "GGUF for MLX": (["--backend", "mlx", "-m", str(folder / "whole.gguf"), "hi"], "MLX reads no GGUF files"),
+        "GGUF for the reference": (["--backend", "reference", "-m", str(folder / "whole.gguf"), "hi"], "reads safetensors folders"),
+        "unknown to the reference": (
+            ["--backend", "reference", "-m", str(unknown), "hi"],
+            "(mamba, BF16) cannot be run with --backend reference",
+        ),
         "context beyond the model": (["--context", "1000000", "hi"], "choose 1 to 4,096"),
     }
 

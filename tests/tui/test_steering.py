@@ -310,7 +310,7 @@ async def test_no_history_keeps_nothing_and_a_broken_one_is_told_of_once(tmp_pat
 
 async def test_the_bundled_model_is_steered(tmp_path):
     """Answer now, a budget and another reply, for real."""
-    app = ChatApp(lambda say: open_model(resolve(None), None, say), Rules(Sampling(temperature=0)), tmp_path / "h.db")
+    app = ChatApp(lambda say: open_model(resolve(None), say=say), Rules(Sampling(temperature=0)), tmp_path / "h.db")
     async with app.run_test(size=(100, 40)) as pilot:
         await until(lambda: app.engine.session, limit_s=60)
         await send(app, pilot, "/budget 12")
