@@ -1,4 +1,4 @@
-"""The R1 family by short names: data. Sources: the model cards of deepseek-ai; FIELD.md 1 says which repositories were checked to exist."""
+"""The R1 family by short names: data. Sources: the model cards of deepseek-ai."""
 
 from __future__ import annotations
 

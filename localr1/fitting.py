@@ -10,7 +10,7 @@ from typing import NamedTuple
 REST_BYTES = 10**9  # a context of a few thousand tokens, compute buffers, the program
 SHARE = 0.8  # of all memory, for a model: the system and other programs need the rest
 SHARE_APPLE = 0.75  # Metal's own limit for what is resident
-REACHED = 0.9  # of the bandwidth, by decoding; a model that llama.cpp is tuned for reaches all of it (FIELD.md 5: 1.12 GB, 39.5 tokens/s, 44 GB/s)
+REACHED = 0.9  # of the bandwidth, by decoding; a model that llama.cpp is tuned for reaches all of it (1.12 GB at 39.5 tokens/s, 44 GB/s)
 
 # GB/s of unified memory, Apple's own figures; the smaller one where a chip has two
 _APPLE = {

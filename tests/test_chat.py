@@ -87,7 +87,7 @@ def test_max_tokens_ends_the_turn_anywhere(limit: int) -> None:
     assert end.thought_end == ("unclosed" if limit < 6 else "model")
 
 
-# FIELD cases: start tag 100, end tag 101, counted tokens
+# start tag 100, end tag 101, counted tokens
 def test_budget_closes_the_thought_and_continues_from_there() -> None:
     backend = ScriptedBackend(["a", "b", "c", "d"], ["An", "swer"])
     thought, answer, end, _ = run(ChatSession(backend, think_budget=2), "x")

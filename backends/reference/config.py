@@ -129,7 +129,7 @@ def parse_config(raw: dict[str, Any]) -> Config:
     raw = {_ALIASES.get(key, key): value for key, value in raw.items() if key not in _ALIASES or _ALIASES[key] not in raw}
     model_type = raw.get("model_type")
     if model_type not in MODEL_TYPES:
-        raise ModelFileError(f"config.json: model_type is {short(model_type)}; the reference knows {', '.join(MODEL_TYPES)}")
+        raise ModelFileError(f"config.json: model_type is {short(model_type)}; known are {', '.join(MODEL_TYPES)}")
     _check_keys(raw, str(model_type))
     deepseek = model_type in ("deepseek_v3", "deepseek_v2")
     hidden, heads = count(raw, "hidden_size"), count(raw, "num_attention_heads")
@@ -210,7 +210,7 @@ def _gqa(raw: dict[str, Any], model_type: str, hidden: int, heads: int) -> Gqa:
         raise ModelFileError(f"config.json: hidden_size {hidden} is no multiple of num_attention_heads {heads}, and head_dim is not given")
     kinds = raw.get("layer_types") or []
     if not isinstance(kinds, list) or set(map(str, kinds)) - {"full_attention", "sliding_attention"}:
-        raise ModelFileError(f"config.json: layer_types is {short(kinds)}; the reference knows 'full_attention'")
+        raise ModelFileError(f"config.json: layer_types is {short(kinds)}; known is 'full_attention'")
     first_sliding = count(raw, "max_window_layers", 0, 0)
     slides = "sliding_attention" in kinds or (
         flag(raw, "use_sliding_window", False) and not kinds and first_sliding < count(raw, "num_hidden_layers")
@@ -278,7 +278,7 @@ def _quantization(raw: dict[str, Any]) -> tuple[bool, bool]:
     wanted = {"quant_method": ("fp8",), "fmt": ("e4m3", None), "weight_block_size": ([128, 128],), "activation_scheme": ("dynamic", None)}
     for key, values in wanted.items():
         if q.get(key) not in values:
-            raise ModelFileError(f"config.json: quantization_config.{key} is {short(q.get(key))}; the reference knows {values[0]!r}")
+            raise ModelFileError(f"config.json: quantization_config.{key} is {short(q.get(key))}; known are {values[0]!r}")
     if q.get("scale_fmt") not in (None, "ue8m0", "float"):
-        raise ModelFileError(f"config.json: quantization_config.scale_fmt is {short(q['scale_fmt'])}; the reference knows 'ue8m0'")
+        raise ModelFileError(f"config.json: quantization_config.scale_fmt is {short(q['scale_fmt'])}; known is 'ue8m0'")
     return True, q.get("scale_fmt") == "ue8m0"

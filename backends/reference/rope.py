@@ -69,7 +69,7 @@ def rope_settings(raw: dict[str, Any]) -> dict[str, Any]:
 def parse_rope(settings: dict[str, Any], dim: int, *, interleaved: bool, deepseek: bool) -> Rope:
     kind = settings["rope_type"]
     if not isinstance(kind, str) or kind not in _ROPE_KEYS:
-        raise ModelFileError(f"config.json: RoPE scaling {short(kind)}; the reference knows {', '.join(_ROPE_KEYS)}")
+        raise ModelFileError(f"config.json: RoPE scaling {short(kind)}; known are {', '.join(_ROPE_KEYS)}")
     for key, value in settings.items():
         if key not in _ROPE_KEYS[kind] and key not in ("rope_type", "rope_theta") and value is not None:
             if (key, value) == ("partial_rotary_factor", 1.0) or (kind == "default" and key in _ROPE_KEYS["yarn"] | _ROPE_KEYS["llama3"]):

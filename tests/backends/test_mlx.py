@@ -25,7 +25,7 @@ GREEDY = Sampling(temperature=0)
 ASK = [Special("<｜User｜>"), Text("How many r's are in strawberry?"), Special("<｜Assistant｜>"), Special("<think>"), Text("\n")]
 LONG = [*ASK[:1], Text("How often does the letter e occur in these words? " * 9), *ASK[2:]]
 
-# Two float32 implementations agree within 6e-5 on logits of size 10 (FIELD.md 4); 4e-5 is the most that was seen here.
+# Two float32 implementations agree within 6e-5 on logits of size 10 (of DeepSeek-V3); 4e-5 is the most that was seen here.
 LOGITS = 1e-4
 
 

@@ -33,7 +33,7 @@ STUDENT = paths.assets() / "r1-tiny"
 ASK = [Special("<｜User｜>"), Text("How many r's are in strawberry?"), Special("<｜Assistant｜>"), Special("<think>"), Text("\n")]
 REFUSED = {"qwen3-odd"}  # biases that mlx-lm's qwen3 has not
 
-# Two float32 implementations agree within 6e-5 on logits of size 10 (FIELD.md 4); 4e-5 is the most that was seen here.
+# Two float32 implementations agree within 6e-5 on logits of size 10 (of DeepSeek-V3); 4e-5 is the most that was seen here.
 LOGITS = 1e-4
 
 

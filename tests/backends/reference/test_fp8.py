@@ -123,7 +123,7 @@ def test_block_linear_equals_multiplying_the_dequantized_weight(shape, tokens):
 
 
 def test_full_mode_quantizes_the_inputs_of_exactly_the_fp8_linears(checkpoint, monkeypatch):
-    """FIELD: q_a, q_b, kv_a, o and every gate, up, down; kv_b and eh_proj, though stored with blocks or beside them, do not."""
+    """As DeepSeek has it: q_a, q_b, kv_a, o and every gate, up, down; kv_b and eh_proj, though stored with blocks or beside them, do not."""
     seen = []
     real = Checkpoint.read
     monkeypatch.setattr(Checkpoint, "read", lambda self, name: (seen.append(name), real(self, name))[1])
