@@ -37,14 +37,16 @@ def ask(model: Loaded, prompt: str, rules: Rules, history: Path | None = None, a
     session.rules = rules
     with _interrupt_cancels(session):
         events = kept.keep(session, session.send(prompt))
-        turn = _print_json(model, events) if as_json else _print_text(events)
+        turn = _print_json(model, events) if as_json else _print_text(events, rules)
     kept.close()
     if kept.problem:
         print(f"localr1: this is not kept: {kept.problem}", file=sys.stderr)
     return turn.end.reason != "cancelled"
 
 
-def _print_text(events: Iterator[Event]) -> TurnEnd:
+def _print_text(events: Iterator[Event], rules: Rules) -> TurnEnd:
+    """Where the thought may be closed for the model, the answer is printed at the end: until then it may turn out to be thought."""
+    waits = rules.think_budget is not None or rules.thinking == "off"
     thought, answer = _Writer(sys.stderr, "2", needed=False), _Writer(sys.stdout)
     told: list[str] = []
     for event in events:
@@ -54,11 +56,14 @@ def _print_text(events: Iterator[Event]) -> TurnEnd:
             case AnswerDelta(text):
                 if text and thought.open:
                     thought.end(blank_line=True)
-                answer.write(text)
+                if not waits:
+                    answer.write(text)
             case LoopFound(loop, part):
                 where = "thought" if part == "thought" else "answer"
                 told.append(f"the {where} repeated itself every {loop.period} tokens")
             case TurnEnd():
+                if waits:
+                    answer.write(event.message.content)
                 for writer in (thought, answer):
                     if writer.open:
                         writer.end()
@@ -156,7 +161,7 @@ def load(name: str | None, wanted: Wanted) -> Loaded:
     """Open a model by name, telling stderr about work that takes time. Raises BackendError, QuantizeError."""
     from localr1.models import open_model, resolve
 
-    spec, began = resolve(name), perf_counter()
+    spec, began = resolve(name, wanted.backend), perf_counter()
     told: list[str] = []
 
     def say(line: str) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from localr1.turn import Rules
 
 USAGE = """examples:
-  localr1                                     chat with the bundled model
+  localr1                                     chat with the model used last, at first the bundled one
   localr1 chat model.gguf                     chat with a GGUF file or a checkpoint folder
   localr1 ask "How many r's are in strawberry?"
   localr1 trace show                          the last reply's trace: steps, timeline, what it was not sure of
@@ -229,7 +229,7 @@ def run_chat(args: argparse.Namespace) -> int:
     from localr1.models import open_model, resolve
     from localr1.tui.app import ChatApp
 
-    spec = resolve(args.model)  # a wrong name is told before the screen is taken
+    spec = resolve(args.model, args.backend)  # a wrong name is told before the screen is taken
 
     wanted = _wanted(args)
 

@@ -30,15 +30,16 @@ class ModelSpec:
     path: Path
 
 
-def resolve(name: str | None) -> ModelSpec:
+def resolve(name: str | None, backend: Asked = "auto") -> ModelSpec:
     """What `name` means: the bundled model, a file or folder, a short name (r1:7b) or hub repository that was pulled. None is the default
-    model: the last used one, else the best that was pulled and fits, else the bundled one.
+    model: the last used one, else the best that was pulled and fits, else the bundled one, which every `backend` runs.
 
     Raises ModelFileError, with the remedy, if it means nothing here.
     """
     if name is None:
         path = library.default()
-        return _bundled() if path is None or path == _bundled().path else _there(path, path.stem)
+        unfit = path is None or path == _bundled().path or (path.is_file() and backend in ("mlx", "reference"))
+        return _bundled() if path is None or unfit else _there(path, path.stem)
     if name == BUNDLED:
         return _bundled()
     try:

@@ -40,6 +40,10 @@ class ReasoningSplitter:
         """What comes next belongs to the thought, or closes it."""
         return self._state in ("lead", "thought") or (self._state == "start" and self._opens_thought)
 
+    def close_again(self) -> None:
+        """The thought has gone on after it was closed, and is closed now: what comes next is the answer."""
+        self._state, self._held, self.closed = "gap", "", True
+
     def feed(self, text: str) -> list[Piece]:
         """Pieces that are decided now; none are empty."""
         self._held += text

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 
 from backends.base import Backend, Text, Token
-from localr1.prompt import THINK
+from localr1.prompt import END_THINK, THINK
 from localr1.reasoning import ReasoningSplitter
 from localr1.turn import Reply, Start, Written, closing
 
@@ -55,7 +55,10 @@ def with_alternative(reply: Reply, index: int, choice: int, backend: Backend) ->
 
 
 def edited(reply: Reply, thought: str, backend: Backend) -> Start:
-    """Another thought, still open: the tokens of the old one as far as both agree, then the new text."""
+    """Another thought, still open: the tokens of the old one as far as both agree, then the new text. Raises CannotSteer: the text holds
+    the tag that would end it."""
+    if END_THINK in thought:
+        raise CannotSteer(f"the edited thought holds {END_THINK}, which would end it; take that out and edit it again")
     opening = _opening(reply)
     wanted = opening + thought
     kept: list[Written] = []

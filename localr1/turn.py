@@ -87,7 +87,8 @@ class Written:
 
 @dataclass(slots=True)
 class Reply:
-    """A reply as a list of tokens. Grows at its end only, so that another thread may read it while it is written."""
+    """A reply as a list of tokens, which grows at its end, so that another thread may read it while it is written. What was taken for
+    the answer may turn out to be thought."""
 
     question: str
     prompt_ids: tuple[int, ...]
@@ -151,6 +152,7 @@ class Turn:
         self._stop = Cancel()
         self._forced: ThoughtEnd | None = start.why
         self._close: ThoughtEnd | None = None  # why the thought is to be closed
+        self._closed_at: int | None = None  # the token behind a close that the model did not choose
         self._looped = False  # the answer is to end
         self._held: list[Event] | None = [] if rules.thinking == "force" else None  # until there is a thought
         self._began = perf_counter()
@@ -218,6 +220,8 @@ class Turn:
         elif self._rules.thinking == "force" and not segments and not self._start.kept and not self.reply.opens_thought:
             segments = [tag(THINK, self._backend), Text("\n")]
         yield from self._put(segments)
+        if self._forced is not None:
+            self._closed_at = len(self.reply.tokens)
 
     def _put(self, segments: Iterable[Segment]) -> Iterator[Event]:
         """Segments that a person, or the program, wrote into the reply. The text counts as that of the last token."""
@@ -228,7 +232,11 @@ class Turn:
 
     def _write(self, token: Token, given: bool) -> Iterator[Event]:
         part: Part = "thought" if self._splitter.in_thought else "answer"
-        pieces = self._splitter.feed(token.text)
+        if token.text == END_THINK and self._closed_at is not None and part == "answer":
+            self._take_back()
+            part, pieces = "thought", []
+        else:
+            pieces = self._splitter.feed(token.text)
         if part == "answer" and self._splitter.in_thought:  # the token that opened the thought
             part = "thought"
         texts: dict[Part, str] = {"thought": "", "answer": ""}
@@ -244,6 +252,20 @@ class Turn:
         for piece in pieces or [Piece(part, "")]:
             yield (ThoughtDelta if piece.part == "thought" else AnswerDelta)(piece.text, counted, given, at_s)
             counted = None
+
+    def _take_back(self) -> None:
+        """The model thought on after its thought was closed for it, and closes it now: what seemed to be the answer is thought."""
+        assert self._closed_at is not None
+        self._splitter.close_again()
+        tokens, gap = self.reply.tokens, "\n\n" if self.reply.thought else ""
+        for i in range(self._closed_at, len(tokens)):
+            moved = tokens[i]
+            if moved.answer and not moved.given:
+                tokens[i] = replace(moved, part="thought", thought=gap + moved.answer, answer="")
+                gap = ""
+                self._sampled["answer"] -= 1
+                self._sampled["thought"] += 1
+        self._closed_at = None
 
     def _sampled_token(self, token: Token) -> Iterator[Event]:
         was_thought = self._splitter.in_thought
@@ -301,7 +323,7 @@ class Turn:
         before = self._given
         for _ in self._put(closing(self._backend)):  # tags are no text
             pass
-        self._given = before
+        self._given, self._closed_at = before, len(self.reply.tokens)
 
     def _bypassed(self) -> bool:
         """The model has ended a thought that was wanted before it had one."""

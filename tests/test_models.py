@@ -86,5 +86,6 @@ def test_the_last_used_model_is_the_default(student_gguf: Path) -> None:
     assert resolve(None).name == "r1-tiny"
     library.used(student_gguf)
     assert resolve(None) == ModelSpec(student_gguf.stem, "gguf", student_gguf)
+    assert resolve(None, "reference").name == resolve(None, "mlx").name == "r1-tiny"  # which cannot run it
     library.used(paths.assets() / "r1-tiny")
     assert resolve(None) == resolve("r1-tiny")

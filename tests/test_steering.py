@@ -117,6 +117,12 @@ def test_an_edited_thought_may_be_empty_or_longer() -> None:
     assert continued(backend) == ""
 
 
+def test_an_edited_thought_cannot_end_itself() -> None:
+    session, backend = session_after()
+    with pytest.raises(CannotSteer, match="holds </think>, which would end it"):
+        steering.edited(reply_of(session), "So 5 </think> five", backend)
+
+
 def test_an_alternative_takes_the_place_of_a_token() -> None:
     session, backend = session_after([" r", "</think>", "3"])
     reply, three = reply_of(session), backend.id_of(", three")
@@ -206,6 +212,25 @@ def test_a_budget_for_one_message() -> None:
     session = ChatSession(backend)
     assert play(session.send("x", think_budget=1))[2].thought_end == "budget"
     assert play(session.send("x"))[2].thought_end == "model"
+
+
+def test_a_thought_that_goes_on_after_it_was_closed_is_thought() -> None:
+    """Models that were never interrupted may write on as if nothing had happened, and close the thought themselves."""
+    backend = ScriptedBackend(["Hmm", ", two", " r"], ["So", " three", ".", "</think>", "\n\n", "Three"])
+    session = ChatSession(backend, think_budget=2)
+    *_, end = session.send("How many?")
+    assert isinstance(end, TurnEnd)
+    assert end.message == Message("assistant", "Three", "Hmm, two\n\nSo three.")
+    assert (end.thought_end, end.thought_tokens, end.answer_tokens) == ("budget", 6, 2)
+    assert [w.part for w in reply_of(session).tokens if not w.given] == ["thought"] * 6 + ["answer"] * 2
+    backend = ScriptedBackend(["I", " count", "</think>", "\n\n", "3"])
+    *_, end = ChatSession(backend, thinking="off").send("How many?")
+    assert isinstance(end, TurnEnd) and (end.message.thought, end.message.content) == ("I count", "3")
+
+
+def test_an_answer_may_speak_of_the_tag() -> None:
+    session = ChatSession(ScriptedBackend(["Hm", "</think>", "It ends with ", "</think>", "."]))
+    assert play(session.send("x"))[:2] == ("Hm", "It ends with </think>.")
 
 
 # ------------------------------------------------------------------------------------------------------------- with or without

@@ -42,6 +42,14 @@ class Answer(Markdown):
         self.text += text
         await self.append(text)
 
+    def reads_on(self, text: str) -> bool:
+        """Whether the answer is another text than what has come; it is that from now on."""
+        text = printable(text)
+        if len(text) > MOST_CHARACTERS or text == self.text:
+            return False
+        self.text = text
+        return True
+
     async def finish(self) -> None:
         """Parse the whole once more: appending parses from the last block on, which is not always the same."""
         await self.update(self.text)

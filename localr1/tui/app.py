@@ -262,14 +262,17 @@ class ChatApp(App[None]):
         """What the person made of the thought; None if it is as it was."""
         assert self.engine.session is not None and self.engine.session.reply is not None
         thought = self.engine.session.reply.thought
+        text, problem = thought, ""
         try:
-            with self.suspend():
-                text = editor.edit(thought)
-        except editor.EditorError as error:
-            self.status.hint(str(error))
-            return None
+            with self.suspend():  # an exception that left it would leave the terminal as it is in there
+                try:
+                    text = editor.edit(thought)
+                except editor.EditorError as error:
+                    problem = str(error)
         except SuspendNotSupported:
-            self.status.hint("This terminal cannot be given to an editor")
+            problem = "This terminal cannot be given to an editor"
+        if problem:
+            self.status.hint(problem)
             return None
         text = text.removesuffix("\n") if not thought.endswith("\n") else text
         if text == thought:

@@ -64,6 +64,10 @@ class Thought(Vertical):
         self._pieces.append(printable(text))
         self._tail.add(self._pieces[-1])
 
+    def replace(self, text: str) -> None:
+        """What the whole thought turned out to be."""
+        self._pieces = [printable(text)]
+
     def tick(self) -> None:
         """Let the clock in the head run."""
         if self.live:

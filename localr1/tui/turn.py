@@ -114,6 +114,8 @@ class Turn(Vertical):
             self.thought.tokens = len(trace.thought_tokens) if trace is not None else end.thought_tokens
             self.thought.finish(end.thought_end)
         if self.answer is not None:
+            if self.answer.reads_on(end.message.content) and self.thought is not None:  # the model thought on after all
+                self.thought.replace(end.message.thought or "")
             await self.answer.finish()
         self._say(end_line(end, self.tokens_per_s))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from tui.driving import THINK, ask, chat, press, screen, send, settle, shows, until
 
@@ -193,7 +195,7 @@ async def test_an_edited_thought_goes_on(monkeypatch):
 
     monkeypatch.setattr(editor, "edit", edit)
     async with app.run_test(size=(80, 24)) as pilot:
-        monkeypatch.setattr(app, "suspend", lambda: __import__("contextlib").nullcontext())
+        monkeypatch.setattr(app, "suspend", lambda: contextlib.nullcontext())
         await ask(app, pilot)
         await send(app, pilot, "/edit")
         await shows(app, "4")
@@ -205,6 +207,37 @@ async def test_an_edited_thought_goes_on(monkeypatch):
         monkeypatch.undo()
         await send(app, pilot, "/edit")  # a test's terminal cannot be given away
         await shows(app, "cannot be given to an editor")
+
+
+async def test_an_editor_that_fails_gives_the_terminal_back(monkeypatch):
+    app, backend = chat([*THINK, "3"])
+    left = []
+
+    @contextlib.contextmanager
+    def suspend():
+        yield  # as Textual's: an exception does not come back from here
+        left.append(True)
+
+    def fail(text: str) -> str:
+        raise editor.EditorError("vi: cannot be started")
+
+    monkeypatch.setattr(editor, "edit", fail)
+    async with app.run_test(size=(80, 24)) as pilot:
+        monkeypatch.setattr(app, "suspend", suspend)
+        await ask(app, pilot)
+        await send(app, pilot, "/edit")
+        await shows(app, "vi: cannot be started")
+        assert left == [True] and len(backend.seen) == 1 and app.turn is None
+
+
+async def test_what_turned_out_to_be_thought_is_no_answer():
+    app, _ = chat(["Hmm", ", two", " r"], ["So", " three", ".", "</think>", "\n\n", "Three"])
+    app.engine.set_rules(think_budget=2)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ask(app, pilot)
+        await until(lambda: "So three" not in screen(app) and "Three" in screen(app))
+        await press(pilot, "ctrl+o")
+        await shows(app, "So three.")
 
 
 def test_the_editor(monkeypatch, tmp_path):
@@ -316,7 +349,7 @@ async def test_the_bundled_model_is_steered(tmp_path):
         await send(app, pilot, "/budget 12")
         await until(lambda: app.engine.rules.think_budget == 12)
         await ask(app, pilot, "How many r's are in strawberry?")
-        assert app.last.end.thought_end == "budget" and app.last.end.thought_tokens == 12
+        assert app.last.end.thought_end == "budget" and app.last.end.thought_tokens >= 12  # it may think on
         await send(app, pilot, "/budget off")
         await until(lambda: app.engine.rules.think_budget is None)
         await send(app, pilot, "/longer")
