@@ -99,7 +99,7 @@ def plan(source: Path, target: Path, format: str | Mix | MlxFormat, *, asked: bo
     """
     name = format if isinstance(format, str) else format.name
     if isinstance(format, MlxFormat) or name.lower().startswith(PREFIX):
-        raise NotEvaluated("nothing here runs MLX folders yet")
+        raise NotEvaluated("of MLX folders, `localr1 verify SOURCE --against FOLDER` tells")
     with open_source(source) as opened:
         parameters = _parameters(opened)
         if parameters >= DEFAULT_BELOW and not asked:

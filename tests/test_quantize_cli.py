@@ -98,7 +98,7 @@ def test_large_models_are_run_when_asked(run: Run, copy: Path, tmp_path: Path, m
 def test_what_cannot_be_evaluated_is_told_before_anything_starts(run: Run, tmp_path: Path) -> None:
     code, out, err = run(STUDENT, tmp_path / "mlx", "--to", "mlx-4bit", "--eval")
     assert (code, out) == (1, "")
-    assert err == "localr1: --eval is not possible: nothing here runs MLX folders yet; leave it away\n"
+    assert err == "localr1: --eval is not possible: of MLX folders, `localr1 verify SOURCE --against FOLDER` tells; leave it away\n"
     assert list(tmp_path.iterdir()) == []
 
 

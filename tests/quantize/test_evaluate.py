@@ -242,7 +242,7 @@ def test_scales_of_fp8_weights_are_no_parameters(make_golden: Any, tmp_path: Pat
 
 def test_mlx_folders_are_not_run_yet(tmp_path: Path) -> None:
     for asked in (False, True):
-        with pytest.raises(NotEvaluated, match="nothing here runs MLX folders yet"):
+        with pytest.raises(NotEvaluated, match="of MLX folders, `localr1 verify SOURCE --against FOLDER` tells"):
             plan(STUDENT, tmp_path / "mlx", "mlx-4bit", asked=asked)
 
 
