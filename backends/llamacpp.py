@@ -105,7 +105,8 @@ class LlamaCppBackend:
         params.n_ctx = self._context = self._context_tokens(asked)  # the engine may round it up
         params.n_batch = min(BATCH_TOKENS, params.n_ctx)
         params.n_threads = params.n_threads_batch = threads(self._model)
-        params.type_k = params.type_v = _CACHE_TYPES[kv]
+        if kv != "f16":  # the engine's own default
+            params.type_k = params.type_v = _CACHE_TYPES[kv]
         self._ctx = c.llama_init_from_model(self._model, params)
         if not self._ctx:
             raise EngineError(f"llama.cpp cannot open a context of {params.n_ctx:,} tokens: {logged_reason()}; try a smaller --context")

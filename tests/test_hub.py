@@ -23,15 +23,9 @@ from localr1.choosing import folder_files, gguf_models, preferred, quant_of
 
 # the command line, with the commands in it whether or not cli has them already
 PROGRAM = """
-import sys
-from localr1 import cli, model_commands
-made = cli.parser
-def parser():
-    main = made()
-    commands = main._subparsers._group_actions[0]
-    "pull" in commands.choices or model_commands.add_commands(commands)
-    return main
-cli.parser = parser
+import signal, sys
+from localr1 import cli
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background has it ignored
 sys.exit(cli.main(sys.argv[1:]))
 """
 QWEN = "bartowski/DeepSeek-R1-Distill-Qwen-1.5B-GGUF"
