@@ -203,6 +203,31 @@ class Backend(Protocol):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 
 
+def check_context(asked: int | None, trained: int) -> None:
+    """Raises EngineError: as many tokens were asked for as the model was not trained for."""
+    if asked is not None and not 1 <= asked <= trained:
+        raise EngineError(f"a context of {asked:,} tokens was asked for and the model was trained for {trained:,}; choose 1 to {trained:,}")
+
+
+def check_ids(ids: Sequence[int], vocabulary: int) -> None:
+    """Raises EngineError: one of them is no token."""
+    if ids and not (min(ids) >= 0 and max(ids) < vocabulary):
+        raise EngineError(f"a token id is out of range: {min(ids)} to {max(ids)} were given, the vocabulary has 0 to {vocabulary - 1}")
+
+
+def room_behind(ids: Sequence[int], context_length: int, sampling: Sampling) -> tuple[int, EndReason]:
+    """How many new tokens may follow `ids`, and why a stream ends that has brought them. Raises EngineError: there is nothing to
+    continue; PromptTooLong."""
+    if not ids:
+        raise EngineError("there is nothing to continue: the token list is empty; check the model's chat template")
+    room = context_length - len(ids)
+    if room < 1:
+        raise PromptTooLong(len(ids), context_length)
+    if sampling.max_tokens is None or sampling.max_tokens > room:
+        return room, "context"
+    return sampling.max_tokens, "length"
+
+
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     """How many leading tokens two lists share."""
     n = min(len(a), len(b))

@@ -138,7 +138,7 @@ def _llamacpp() -> tuple[Engine, tuple[Gpu, ...]]:
         why = str(error).partition("; ")[0]
         return Engine("", missing=f"{why}; {install_command('--force-reinstall', 'llama-cpp-python')}"), ()
     gpus = _gpus(c.llama_cpp._lib) if c.llama_supports_gpu_offload() else ()
-    return Engine(_version("llama-cpp-python"), ", ".join(dict.fromkeys(gpu.backend for gpu in gpus)) or "CPU"), gpus
+    return Engine(version("llama-cpp-python") or "?", ", ".join(dict.fromkeys(gpu.backend for gpu in gpus)) or "CPU"), gpus
 
 
 def _gpus(lib: Any) -> tuple[Gpu, ...]:
@@ -180,17 +180,18 @@ def _mlx(system: str, architecture: str, chip: str) -> Engine:
     try:
         import mlx.core as mx
 
-        return Engine(_version("mlx"), "gpu" if "gpu" in str(mx.default_device()) else "cpu")
+        return Engine(version("mlx") or "?", "gpu" if "gpu" in str(mx.default_device()) else "cpu")
     except (ImportError, OSError, RuntimeError) as error:
         fix = install_command("mlx" if system == "Darwin" else "mlx[cpu]")
         return Engine("", missing=f"MLX cannot be loaded ({' '.join(str(error).split())[:120]}); {fix}")
 
 
-def _version(package: str) -> str:
+def version(package: str) -> str:
+    """Of an installed one; "" if it does not say, or is not there."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return "?"
+        return ""
 
 
 def _sysctl_number(name: str) -> int:

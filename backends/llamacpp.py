@@ -29,8 +29,12 @@ from backends.base import (
     Segment,
     Special,
     Token,
+    check_context,
+    check_ids,
     common_prefix,
+    room_behind,
 )  # fmt: skip
+from backends.gguf_header import FILE_TYPES
 from backends.likelihood import likelihood
 from backends.llamacpp_library import abort_callback, forget_log, library, logged_reason, threads
 from backends.plain_text import guard, harmless
@@ -48,12 +52,6 @@ PREFILTER = 128
 _CACHE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8}  # ggml_type
 _CONTROL, _USER_DEFINED, _UNKNOWN = 8, 16, 1  # llama_token_attr
 _ABORTED = 2  # llama_decode's result after the abort callback said yes
-# llama_ftype -> the name people use
-FILE_TYPES = {
-    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S", 12: "Q3_K_M", 13: "Q3_K_L",
-    14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K", 19: "IQ2_XXS", 20: "IQ2_XS", 21: "Q2_K_S", 22: "IQ3_XS",
-    23: "IQ3_XXS", 24: "IQ1_S", 25: "IQ4_NL", 26: "IQ3_S", 27: "IQ3_M", 28: "IQ2_S", 29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16",
-}  # fmt: skip
 
 
 class LlamaCppBackend:
@@ -117,11 +115,8 @@ class LlamaCppBackend:
         import psutil
 
         trained: int = self._c.llama_model_n_ctx_train(self._model)
+        check_context(asked, trained)
         if asked is not None:
-            if not 1 <= asked <= trained:
-                raise EngineError(
-                    f"a context of {asked:,} tokens was asked for and the model was trained for {trained:,}; choose 1 to {trained:,}"
-                )
             return asked
         architecture = self._meta("general.architecture")
         layers, heads = self._c.llama_model_n_layer(self._model), self._c.llama_model_n_head_kv(self._model)
@@ -230,14 +225,9 @@ class LlamaCppBackend:
 
     def stream(self, ids: Sequence[int], sampling: Sampling, cancel: Cancel) -> Iterator[Token | End]:
         self._check(ids)
-        if not ids:
-            raise EngineError("there is nothing to continue: the token list is empty; check the model's chat template")
+        limit, full = room_behind(ids, self.info.context_length, sampling)
         prompt, began = len(ids), perf_counter()
-        room = self.info.context_length - prompt
-        if room < 1:
-            raise PromptTooLong(prompt, self.info.context_length)
         reused = self._keep_prefix(ids[:-1])  # the last token is computed again for its logits
-        limit = room if sampling.max_tokens is None else min(room, sampling.max_tokens)
         computed = self._compute(ids[reused:], cancel)
         prefilled = perf_counter()
 
@@ -248,7 +238,7 @@ class LlamaCppBackend:
         try:
             while computed and not cancel.is_set():
                 if new >= limit:
-                    reason = "length" if limit == sampling.max_tokens else "context"
+                    reason = full
                     break
                 token = self._c.llama_sampler_sample(sampler, self._ctx, -1)
                 if self._c.llama_vocab_is_eog(self._vocab, token):
@@ -327,10 +317,7 @@ class LlamaCppBackend:
 
     def _check(self, ids: Sequence[int]) -> None:
         self._check_open()
-        if ids and not (min(ids) >= 0 and max(ids) < self._n_vocab):
-            raise EngineError(
-                f"a token id is out of range: {min(ids)} to {max(ids)} were given, the vocabulary has 0 to {self._n_vocab - 1}"
-            )
+        check_ids(ids, self._n_vocab)
 
     def _checked(self, result: int) -> None:
         if result != 0:

@@ -26,7 +26,10 @@ from backends.base import (
     Sampling,
     Segment,
     Token,
+    check_context,
+    check_ids,
     common_prefix,
+    room_behind,
 )  # fmt: skip
 from backends.checkpoint import short
 from backends.likelihood import likelihood
@@ -37,8 +40,6 @@ from backends.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from backends.reference.config import Config
 
 # A prompt is computed in pieces, between which a cancel is noticed: of so many weights times tokens, some tenths of a second on the
 # GPU of an M1 (reckoned, not measured) and on two CPU cores. Smaller ones would waste a GPU; the CPU computes token by token anyway.
@@ -70,7 +71,7 @@ class MlxBackend:
         self._net: Network | None = None
         self._wired: int | None = None
         files = ModelFiles.open(folder)
-        _check_context(files.config, context)
+        check_context(context, files.config.max_position_embeddings)
         self._tokenizer = Tokenizer.open(folder, files.checkpoint.config, files.config.vocab_size)
         self._net = net = Network(files, float32)
         self._mx = net.mx
@@ -134,14 +135,9 @@ class MlxBackend:
         import numpy as np
 
         self._check(ids)
-        if not ids:
-            raise EngineError("there is nothing to continue: the token list is empty; check the model's chat template")
+        limit, full = room_behind(ids, self.info.context_length, sampling)
         prompt, began = len(ids), perf_counter()
-        room = self.info.context_length - prompt
-        if room < 1:
-            raise PromptTooLong(prompt, self.info.context_length)
         reused = self._keep_prefix(ids[:-1])  # the last token is computed again for its logits
-        limit = room if sampling.max_tokens is None else min(room, sampling.max_tokens)
         random = np.random.default_rng(sampling.seed)
         hidden = self._compute(ids[reused:], cancel)
         step = None if hidden is None else self._start(hidden, sampling, random)
@@ -153,7 +149,7 @@ class MlxBackend:
         try:
             while not cancel.is_set():
                 if new >= limit:
-                    reason = "length" if limit == sampling.max_tokens else "context"
+                    reason = full
                     break
                 assert step is not None
                 step, token, logits = self._advance(step, new + 1 < limit, sampling, random)
@@ -279,9 +275,7 @@ class MlxBackend:
         return self._net
 
     def _check(self, ids: Sequence[int]) -> None:
-        size = self._opened().config.vocab_size
-        if ids and not (min(ids) >= 0 and max(ids) < size):
-            raise EngineError(f"a token id is out of range: {min(ids)} to {max(ids)} were given, the vocabulary has 0 to {size - 1}")
+        check_ids(ids, self._opened().config.vocab_size)
 
 
 def _piece_tokens(net: Network) -> int:
@@ -289,12 +283,6 @@ def _piece_tokens(net: Network) -> int:
     cpu = net.mx.default_device() == net.mx.cpu
     tokens = (PIECE_WORK_CPU if cpu else PIECE_WORK) // max(1, net.parameters)
     return min(PIECE_TOKENS, max(1 if cpu else PIECE_TOKENS_GPU, 1 << max(0, tokens.bit_length() - 1)))
-
-
-def _check_context(config: Config, asked: int | None) -> None:
-    trained = config.max_position_embeddings
-    if asked is not None and not 1 <= asked <= trained:
-        raise EngineError(f"a context of {asked:,} tokens was asked for and the model was trained for {trained:,}; choose 1 to {trained:,}")
 
 
 def _affordable_context(net: Network) -> int:

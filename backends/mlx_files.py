@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from backends.base import ModelFileError
 from backends.checkpoint import AGAIN, CONFIG, Checkpoint, short
+from backends.gguf_header import is_gguf
 from backends.reference.config import MODEL_TYPES, Config, Mla, Moe, parse_config
 from backends.reference.weights import IGNORED, SCALE, check_tensors
 
@@ -80,9 +81,8 @@ def check_kind(folder: Path) -> None:
     """Raises ModelFileError: files of another backend."""
     try:
         if folder.is_file():
-            with folder.open("rb") as file:
-                if file.read(4) == b"GGUF" or folder.suffix == ".gguf":
-                    raise ModelFileError(f"{folder}: is a GGUF file, which llama.cpp runs and MLX does not; use --backend gguf")
+            if is_gguf(folder) or folder.suffix == ".gguf":
+                raise ModelFileError(f"{folder}: is a GGUF file, which llama.cpp runs and MLX does not; use --backend gguf")
         elif folder.is_dir() and not (folder / CONFIG).exists() and (gguf := sorted(folder.glob("*.gguf"))):
             raise ModelFileError(f"{folder}: holds no {CONFIG} but {gguf[0].name}, a GGUF file; give that file, to --backend gguf")
     except OSError:

@@ -13,8 +13,7 @@ from typing import Any, Literal
 from backends import config_values
 from backends.base import ModelFileError
 from backends.checkpoint import AGAIN, CONFIG, PICKLES, Checkpoint, short
-from backends.gguf_header import MAGIC, GgufHeader, read_gguf_header
-from backends.llamacpp import FILE_TYPES as GGUFFILE_TYPES
+from backends.gguf_header import FILE_TYPES, MAGIC, GgufHeader, read_gguf_header
 
 Kind = Literal["gguf", "mlx", "safetensors"]
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
@@ -107,7 +106,7 @@ def _gguf(path: Path) -> ModelFile:
         part = read_gguf_header(other)
         weights, nbytes = weights + part.weights, nbytes + part.weight_bytes
     file_type = header.metadata.get("general.file_type")
-    name = GGUFFILE_TYPES.get(file_type, header.main_type) if type(file_type) is int else header.main_type
+    name = FILE_TYPES.get(file_type, header.main_type) if type(file_type) is int else header.main_type
     return ModelFile(path, "gguf", architecture, name, nbytes, weights, gguf_shape(header))
 
 

@@ -33,8 +33,7 @@ class Loaded:
 
 def ask(model: Loaded, prompt: str, rules: Rules, history: Path | None = None, as_json: bool = False) -> bool:
     """Answer `prompt` on stdout; False when interrupted (Ctrl+C), with what had come printed all the same. `history`: where to keep it."""
-    session, kept = ChatSession(model.backend), History(history)
-    session.rules = rules
+    session, kept = ChatSession(model.backend, rules), History(history)
     with _interrupt_cancels(session):
         events = kept.keep(session, session.send(prompt))
         turn = _print_json(model, events) if as_json else _print_text(events, rules)

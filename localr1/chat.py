@@ -10,25 +10,18 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from backends.base import Backend, Sampling
+from backends.base import Backend
 from localr1.prompt import Message, render
 from localr1.steering import CannotSteer
-from localr1.turn import Event, OnLoop, Reply, Rules, Start, Thinking, Turn, TurnEnd
+from localr1.turn import Event, Reply, Rules, Start, Turn, TurnEnd
 
 
 class ChatSession:
     """`send` and `steer` run on one thread; `cancel` and `answer_now` may be called from any other. The rules hold from the next turn on."""
 
-    def __init__(
-        self,
-        backend: Backend,
-        sampling: Sampling = Sampling(),
-        think_budget: int | None = None,
-        thinking: Thinking = "auto",
-        on_loop: OnLoop = "answer",
-    ) -> None:
+    def __init__(self, backend: Backend, rules: Rules | None = None) -> None:
         self.backend = backend
-        self.rules = Rules(sampling, think_budget, thinking, on_loop)
+        self.rules = Rules() if rules is None else rules
         self.history: list[Message] = []
         self.reply: Reply | None = None  # the one being written, or the last one
         self.context_tokens = 0  # what the last turn filled of the context
@@ -55,10 +48,15 @@ class ChatSession:
         first event, with the history as it was.
         """
         self.cancelled = False
+        last = self.last_reply()
+        reply = Reply(last.question, last.prompt_ids, last.opens_thought)
+        return self._play(self.history[:-2], Turn(self.backend, reply, self.rules, start, lambda: self.cancelled))
+
+    def last_reply(self) -> Reply:
+        """Raises CannotSteer: there is none."""
         if self.reply is None or not self.history:
             raise CannotSteer("there is no reply yet")
-        reply = Reply(self.reply.question, self.reply.prompt_ids, self.reply.opens_thought)
-        return self._play(self.history[:-2], Turn(self.backend, reply, self.rules, start, lambda: self.cancelled))
+        return self.reply
 
     def _play(self, history: list[Message], turn: Turn) -> Iterator[Event]:
         self._turn = turn

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from backends.base import Backend, BackendError, Sampling
 from localr1 import __version__
-from localr1.doctor import add_commands as add_doctor_command
 from localr1.model_commands import add_commands as add_model_commands
 from localr1.trace_commands import add_commands as add_trace_commands
 from localr1.trace_commands import against as model_at
@@ -159,7 +158,6 @@ def parser() -> argparse.ArgumentParser:
     quantize.set_defaults(run=run_quantize, wrong=quantize.error)
     add_trace_commands(commands, shared)
     add_model_commands(commands)
-    add_doctor_command(commands)
     verify = commands.add_parser(
         "verify", help="whether engines and quantizations say the same",
         description="The same tokens through a checkpoint's numpy reference and the engines that are here; or through MODEL and --against.",
@@ -170,6 +168,13 @@ def parser() -> argparse.ArgumentParser:
     verify.add_argument("--svg", type=Path, metavar="FILE", help="a picture of the divergences")
     verify.add_argument("--json", action="store_true", help="print one JSON object")
     verify.set_defaults(run=run_verify)
+
+    doctor = commands.add_parser(
+        "doctor", help="what is installed, what this machine has, whether it works",
+        description="Versions, engines, memory, a short self-test of each engine, folders, terminal. Exit code 1: something is broken.",
+    )  # fmt: skip
+    doctor.add_argument("--json", action="store_true", help="print one JSON object, to send back; it names no person")
+    doctor.set_defaults(run=run_doctor)
     return main
 
 
@@ -284,6 +289,12 @@ def run_verify(args: argparse.Namespace) -> int:
     against = None if args.against is None else (args.against.model, args.against.backend or "auto")
     tolerance = TOLERANCE if args.tolerance is None else args.tolerance
     return 0 if verify(name or None, backend or "auto", against, tolerance, args.json, args.svg) else 1
+
+
+def run_doctor(args: argparse.Namespace) -> int:
+    from localr1.doctor import doctor
+
+    return 0 if doctor(args.json) else 1
 
 
 def _quantize_problem(args: argparse.Namespace, form: str) -> str:

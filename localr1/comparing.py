@@ -75,8 +75,7 @@ def _ask(asked: Asked, model: str, backend: str, letter: str) -> Trace:
 
     loaded = load(model or None, Wanted(cast(Engine, backend), asked.context))
     with loaded.backend:
-        session, began = ChatSession(loaded.backend), now()
-        session.rules = asked.rules
+        session, began = ChatSession(loaded.backend, asked.rules), now()
         how = made_by(session)
         with _told(f"{letter}: {on_one_line(loaded.name)} ({how.format}, {how.backend})") as tell:
             for tokens, event in enumerate(session.send(asked.question)):

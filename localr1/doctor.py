@@ -15,7 +15,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import platform
 import re
@@ -83,25 +82,16 @@ class Report:
         return not self.needed
 
 
-def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `doctor` to the program's commands."""
-    doctor = commands.add_parser(
-        "doctor", help="what is installed, what this machine has, whether it works",
-        description="Versions, engines, memory, a short self-test of each engine, folders, terminal. Exit code 1: something is broken.",
-    )  # fmt: skip
-    doctor.add_argument("--json", action="store_true", help="print one JSON object, to send back; it names no person")
-    doctor.set_defaults(run=run)
-
-
-def run(args: argparse.Namespace) -> int:
+def doctor(as_json_object: bool) -> bool:
+    """Look, and tell; whether all that is needed works."""
     from localr1.output import put_json
 
     report = examine()
-    if args.json:
+    if as_json_object:
         put_json(as_json(report))
     else:
         show(report)
-    return 0 if report.ok else 1
+    return report.ok
 
 
 # ------------------------------------------------------------------------------------------------ looking
@@ -111,12 +101,12 @@ def examine() -> Report:
     """Takes about two seconds; changes nothing."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    from backends.hardware import Engine, look
+    from backends.hardware import Engine, look, version
     from backends.memory import free_bytes
     from localr1 import paths
 
     machine = look(paths.cache())
-    engines = {"gguf": machine.llamacpp, "mlx": machine.mlx, "reference": Engine(f"numpy {_version('numpy')}", "CPU")}
+    engines = {"gguf": machine.llamacpp, "mlx": machine.mlx, "reference": Engine(f"numpy {version('numpy')}", "CPU")}
     places = {"cache": place(paths.cache()), "data": place(paths.data()), "models": place(Path(HF_HUB_CACHE))}
     tests = _self_tests([name for name in BACKENDS if engines[name].here])
     worked = [test.tokens for test in tests.values() if not test.error]
@@ -165,20 +155,12 @@ def _unused_gpu(machine: Machine) -> str:
 
 
 def _versions() -> dict[str, str]:
+    from backends.hardware import version
     from localr1 import __version__
 
     mac = platform.mac_ver()[0]
     system = f"macOS {mac}" if mac else f"{platform.system()} {platform.release()}"
-    return {"localr1": __version__, "python": platform.python_version()} | {name: _version(name) for name in PACKAGES} | {"system": system}
-
-
-def _version(package: str) -> str:
-    from importlib import metadata
-
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""
+    return {"localr1": __version__, "python": platform.python_version()} | {name: version(name) for name in PACKAGES} | {"system": system}
 
 
 def place(folder: Path) -> Place:

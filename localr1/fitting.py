@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 import time
 from typing import NamedTuple
+
+from backends.hardware import chip_name
 
 REST_BYTES = 10**9  # a context of a few thousand tokens, compute buffers, the program
 SHARE = 0.8  # of all memory, for a model: the system and other programs need the rest
@@ -55,18 +56,10 @@ def tokens_per_s(weight_bytes: float, bandwidth: Bandwidth) -> float:
 
 def bandwidth() -> Bandwidth:
     """Apple's figure where the chip is known, else measured: about half a second."""
-    chip = _apple_chip() if is_apple_silicon() else ""
+    chip = chip_name().removeprefix("Apple ") if is_apple_silicon() else ""
     if chip in _APPLE:
         return Bandwidth(_APPLE[chip] * 1e9, f"assumed: Apple's figure for the {chip}")
     return Bandwidth(_measured(), "measured on the processor just now")
-
-
-def _apple_chip() -> str:
-    try:
-        said = subprocess.run(["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, timeout=2, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return said.stdout.strip().removeprefix("Apple ")
 
 
 def _measured(nbytes: int = 256 << 20, rounds: int = 3) -> float:

@@ -35,13 +35,14 @@ def now() -> str:
 
 
 class History:
-    """One conversation as it goes on. `problem`: why it is not kept; empty while it is.
+    """One conversation as it goes on. `problem`: why it is not kept; empty while it is. `trace`: of the reply that ended last.
 
     Without a file nothing is kept, and that is no problem. The file is opened with the first reply.
     """
 
     def __init__(self, file: Path | None) -> None:
         self.problem = ""
+        self.trace: Trace | None = None
         self._file = file
         self._store: Store | None = None
         self._conversation: int | None = None
@@ -59,7 +60,7 @@ class History:
                     trace = Trace.of(session.reply, made_by(session), began)
                     self._begin(trace, instead)
                 elif isinstance(event, TurnEnd):
-                    trace = Trace.of(session.reply, trace.made, began, event)
+                    self.trace = trace = Trace.of(session.reply, trace.made, began, event)
                     self._save(trace)
                 elif monotonic() - saved > SAVE_EVERY_S:
                     self._save(Trace.of(session.reply, trace.made, began))

@@ -13,10 +13,11 @@ from backends.base import ModelFileError
 from localr1 import paths
 from localr1.aliases import ALIASES, alias_of
 from localr1.choosing import Form, Gguf, folder_files, gguf_models, preferred
+from localr1.files import write_whole
 from localr1.fitting import fits, is_apple_silicon
 from localr1.hub import cache_folder, repo_folder, wanted
 from localr1.hub_errors import HubError
-from localr1.model_facts import Facts, kept_facts, title, write_atomically
+from localr1.model_facts import Facts, kept_facts, title
 
 BUNDLED = "r1-tiny"
 KNOWN = ("qwen2", "llama", "qwen3", "deepseek_v2", "deepseek_v3")
@@ -113,7 +114,8 @@ def used(path: Path) -> None:
     """Remember that a model was opened just now. A data folder that cannot be written is no reason to stop."""
     try:
         seen = {name: at for name, at in _used().items() if Path(name).exists()} | {str(path.absolute()): time.time()}
-        write_atomically(paths.data() / "models.json", json.dumps({"used": seen}, indent=1))
+        paths.data().mkdir(parents=True, exist_ok=True)
+        write_whole(paths.data() / "models.json", json.dumps({"used": seen}, indent=1))
     except OSError:
         pass
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from backends.checkpoint import Checkpoint, read_json
 from localr1 import paths
 from localr1.aliases import alias_of
 from localr1.choosing import Form, gguf_models, quant_of
+from localr1.files import write_whole
 
 VERSION = 1  # of the kept facts
 KEPT_LIMIT = 500
@@ -72,20 +72,11 @@ def kept_facts(path: Path) -> Facts:
     facts = read_facts(path)
     kept = dict([*kept.items(), (str(path), {state: asdict(facts)})][-KEPT_LIMIT:])
     try:
-        write_atomically(store, json.dumps({"version": VERSION, **kept}))
+        store.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(store, json.dumps({"version": VERSION, **kept}))
     except OSError:  # then it is read again next time
         pass
     return facts
-
-
-def write_atomically(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        new.write_text(text)
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
 
 
 def _state(path: Path) -> str:

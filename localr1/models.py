@@ -12,6 +12,7 @@ from typing import Literal
 from backends import memory
 from backends.base import Backend, BackendError, ModelFileError
 from backends.dispatch import Asked, choose
+from backends.gguf_header import MAGIC
 from backends.hardware import Machine, look
 from backends.memory import CacheType, MemoryPlan, plan
 from backends.model_file import describe
@@ -53,8 +54,8 @@ def resolve(name: str | None, backend: Asked = "auto") -> ModelSpec:
         return ModelSpec(path.resolve().name, "folder", path)
     if path.is_file():
         with path.open("rb") as file:
-            magic = file.read(4)
-        if magic == b"GGUF":
+            magic = file.read(len(MAGIC))
+        if magic == MAGIC:
             return ModelSpec(path.stem, "gguf", path)
         if path.suffix == ".safetensors":
             raise ModelFileError(f"{path} is a single weights file; name the checkpoint folder it lies in")
@@ -109,8 +110,6 @@ def open_model(spec: ModelSpec, wanted: Wanted = Wanted(), say: Tell = lambda li
         from backends.reference.backend import ReferenceBackend
 
         return ReferenceBackend(spec.path, wanted.context)
-    if decision.convert is not None:
-        _checked(spec, plan(machine, memory.converted(model, decision.convert), wanted.context, wanted.kv), wanted)
     if decision.backend == "mlx":
         from backends.mlx import MlxBackend
 
@@ -118,6 +117,8 @@ def open_model(spec: ModelSpec, wanted: Wanted = Wanted(), say: Tell = lambda li
         return MlxBackend(spec.path, fit.context if wanted.context is None else wanted.context)
     if decision.convert is None:
         return _llamacpp(spec.path, machine, spec, wanted)
+    if not converted_file(spec, decision.convert).exists():  # before minutes are spent on what will not fit
+        _checked(spec, plan(machine, memory.converted(model, decision.convert), wanted.context, wanted.kv), wanted)
     path = converted(spec, say, decision.convert)
     try:
         return _llamacpp(path, machine, spec, wanted)
@@ -142,9 +143,7 @@ def _checked(spec: ModelSpec, fit: MemoryPlan, wanted: Wanted) -> MemoryPlan:
 
 def converted(spec: ModelSpec, say: Tell, form: str = CONVERTED_FORMAT) -> Path:
     """The cached GGUF of a checkpoint folder, made now if it is not there or the folder has changed since."""
-    folder = paths.cache() / "converted"
-    stem = f"{spec.name}-{_digest(str(spec.path.resolve()))}"
-    target = folder / f"{stem}-{_digest(_state(spec.path))}-{form}.gguf"
+    target = converted_file(spec, form)
     if not target.exists():
         from quantize.convert import Progress, convert
 
@@ -153,16 +152,25 @@ def converted(spec: ModelSpec, say: Tell, form: str = CONVERTED_FORMAT) -> Path:
 
         say(f"converting {spec.name} to {form} (first run only)")
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ModelFileError(
-                f"the cache folder {folder} cannot be made ({error.strerror}); set XDG_CACHE_HOME to another place"
+                f"the cache folder {target.parent} cannot be made ({error.strerror}); set XDG_CACHE_HOME to another place"
             ) from error
         convert(spec.path, target, form, on_progress=report, force=True)  # another first run may have been faster
-        for outdated in folder.glob(f"{glob.escape(stem)}-*.gguf"):
+        for outdated in target.parent.glob(f"{glob.escape(_stem(spec))}-*.gguf"):
             if outdated != target:
                 outdated.unlink(missing_ok=True)
     return target
+
+
+def converted_file(spec: ModelSpec, form: str) -> Path:
+    """Where it is kept."""
+    return paths.cache() / "converted" / f"{_stem(spec)}-{_digest(_state(spec.path))}-{form}.gguf"
+
+
+def _stem(spec: ModelSpec) -> str:
+    return f"{spec.name}-{_digest(str(spec.path.resolve()))}"
 
 
 def _state(folder: Path) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from localr1.files import write_whole
 from localr1.text import json_text, printable
 from quantize.convert import Report, open_source
 from quantize.errors import TargetError
@@ -172,6 +173,6 @@ def _write_page(page: Path, report: Report, evaluation: Evaluation | str, plan: 
     with open_source(report.source) as source:
         points = [Point(name, nbytes) for name, nbytes in mix_sizes(source, imatrix=True).items()]
     try:
-        page.write_text(report_html(report, evaluation, points, plan), encoding="utf-8")
+        write_whole(page, report_html(report, evaluation, points, plan))
     except OSError as error:
         raise TargetError(f"{page}: cannot be written ({error.strerror}); choose another place for the report") from None

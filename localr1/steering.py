@@ -3,7 +3,7 @@ all that comes before the change, which the backend therefore need not compute a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 
 from backends.base import Backend, Text, Token
@@ -16,6 +16,19 @@ THINK_LONGER = "Wait,"
 
 class CannotSteer(Exception):
     """The reply has nothing to steer there; the message says what."""
+
+
+Begin = Callable[[Reply, Backend], Start]
+
+
+def beginning(what: str, token: int | None = None, choice: int | None = None) -> Begin:
+    """By name: answer, again, longer, alternative (`choice` of `token`); anything else draws `token` again, the first one where none is given."""
+    plain: dict[str, Begin] = {"answer": answer_now, "again": same_thought, "longer": think_longer}
+    if what in plain:
+        return plain[what]
+    if what == "alternative":
+        return lambda reply, backend: with_alternative(reply, token or 0, choice or 0, backend)
+    return lambda reply, backend: from_token(reply, token or 0, backend)
 
 
 def answer_now(reply: Reply, backend: Backend) -> Start:

@@ -5,15 +5,15 @@ A trace is named by its number, or "last". Everything raises StoreError: the his
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+from localr1.files import write_whole
 from localr1.history import history_file
 from localr1.output import console, put, put_json, put_table
 from localr1.store import Hit, Store, StoreError
@@ -165,7 +165,12 @@ def write(id: Id, form: Form, file: Path | None = None, force: bool = False) -> 
     if file is None:
         put(text, end="")
     else:
-        _write_whole(file, text, force)
+        try:
+            write_whole(file, text, replace=force)
+        except FileExistsError:
+            raise _exists(file) from None
+        except OSError as error:
+            raise OSError(f"{file}: cannot be written ({error.strerror}); choose another place") from None
 
 
 # ------------------------------------------------------------------------------------------------------------- words
@@ -223,34 +228,6 @@ def _put_hits(hits: Sequence[Hit]) -> None:
             put(f"{hit.turn:>{width}}  {hit.part:<8}  {snippet.plain}")
     if out.is_terminal:
         out.print(grid)
-
-
-def _write_whole(file: Path, text: str, force: bool) -> None:
-    """Under its name only when it is whole."""
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8", newline="")
-        if force:
-            part.replace(file)
-        else:
-            _link(part, file)
-    except FileExistsError:
-        raise _exists(file) from None
-    except OSError as error:
-        raise OSError(f"{file}: cannot be written ({error.strerror}); choose another place") from None
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-
-
-def _link(part: Path, file: Path) -> None:
-    """Raises FileExistsError if there is a file meanwhile."""
-    try:
-        file.hardlink_to(part)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without links
-        part.replace(file)
 
 
 def _exists(file: Path) -> FileExistsError:

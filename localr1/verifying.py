@@ -15,6 +15,7 @@ from backends import compare
 from backends.base import Backend, ModelFileError, Text, Token
 from backends.compare import Baseline, Comparison
 from backends.dispatch import Asked as Engine
+from localr1.files import write_whole
 from localr1.models import BUNDLED, ModelSpec, Wanted, open_model, resolve
 from localr1.output import put, put_json, put_table
 from localr1.prompt import Message, render
@@ -58,7 +59,7 @@ def verify(model: str | None, backend: str, against: tuple[str, str] | None, tol
     sides = _compare(asked)
     within = [side.comparison is None or side.comparison.kl_mean <= tolerance for side in sides]
     if svg is not None:
-        svg.write_text(picture(sides, tolerance), encoding="utf-8")
+        write_whole(svg, picture(sides, tolerance))
     if as_json:
         put_json(to_json(sides, tolerance, all(within)))
     else:

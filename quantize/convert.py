@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from backends.base import ModelFileError
 from backends.checkpoint import Checkpoint, short
+from backends.gguf_header import is_gguf
 from quantize.errors import QuantizeError, TargetError
 from quantize.fp8_folder import fp8_job
 from quantize.gguf_job import gguf_job
-from quantize.gguf_reader import is_gguf
 from quantize.gguf_source import GgufSource, requantize_job
 from quantize.job import Job, Step
 from quantize.loss import TensorLoss

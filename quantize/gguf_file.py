@@ -15,11 +15,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
+from backends.gguf_header import MAGIC
 from quantize.errors import QuantizeError, TargetError
 from quantize.formats import Format
 from quantize.parts import Part, check_room, sync_folder
 
-MAGIC = b"GGUF"
 VERSION = 3
 ALIGNMENT = 32
 

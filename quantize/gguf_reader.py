@@ -15,8 +15,9 @@ from typing import Any
 
 from backends.base import ModelFileError
 from backends.checkpoint import short
+from backends.gguf_header import MAGIC
 from quantize.formats import BY_GGML_TYPE, Format
-from quantize.gguf_file import ALIGNMENT, MAGIC, PACKING, Kind, pad
+from quantize.gguf_file import ALIGNMENT, PACKING, Kind, pad
 
 KEY_LIMIT_BYTES = 1 << 16
 # The largest vocabularies take 20 MB; values take many times their size in memory.
@@ -46,12 +47,6 @@ class GgufHeader:
     items: dict[str, Kind]
     tensors: tuple[GgufTensor, ...]
     data_begin: int
-
-
-def is_gguf(path: Path) -> bool:
-    """Whether a file begins as GGUF does."""
-    with path.open("rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
 
 
 def read_gguf_header(path: Path) -> GgufHeader:

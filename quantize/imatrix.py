@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from backends.base import ModelFileError
 from backends.checkpoint import short
+from backends.gguf_header import MAGIC
 from quantize.errors import QuantizeError
 from quantize.formats import F32
-from quantize.gguf_file import MAGIC, GgufWriter, Kind, Metadata, TensorInfo, text, texts, uint
+from quantize.gguf_file import GgufWriter, Kind, Metadata, TensorInfo, text, texts, uint
 from quantize.gguf_reader import GgufHeader, GgufTensor, read_gguf_header
 
 if TYPE_CHECKING:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 _NO_MAPPING = 0  # LLAMA_LOAD_MODE_NONE: weights are read into memory that is the program's own
-_PIECE_BYTES = 1 << 24
 
 
 class LiveModel:

@@ -8,7 +8,7 @@ from test_reasoning import CASES
 from backends.base import PromptTooLong, Sampling, Segment
 from localr1.chat import ChatSession
 from localr1.prompt import Message
-from localr1.turn import AnswerDelta, Event, ThoughtDelta, TurnEnd
+from localr1.turn import AnswerDelta, Event, Rules, ThoughtDelta, TurnEnd
 from scripted import TEMPLATE, ScriptedBackend
 
 REPLY = ["Hmm", ", two", " r", ".", "\n", "</think>", "\n\n", "There", " are", " **2**", "."]
@@ -82,7 +82,7 @@ def test_cancel_before_the_first_event_is_not_lost() -> None:
 
 @pytest.mark.parametrize("limit", range(1, 12))
 def test_max_tokens_ends_the_turn_anywhere(limit: int) -> None:
-    _, _, end, _ = run(ChatSession(ScriptedBackend(REPLY), Sampling(max_tokens=limit)), "x")
+    _, _, end, _ = run(ChatSession(ScriptedBackend(REPLY), Rules(Sampling(max_tokens=limit))), "x")
     assert end.thought_tokens + end.answer_tokens == end.end.new_tokens == limit
     assert end.thought_end == ("unclosed" if limit < 6 else "model")
 
@@ -90,7 +90,7 @@ def test_max_tokens_ends_the_turn_anywhere(limit: int) -> None:
 # start tag 100, end tag 101, counted tokens
 def test_budget_closes_the_thought_and_continues_from_there() -> None:
     backend = ScriptedBackend(["a", "b", "c", "d"], ["An", "swer"])
-    thought, answer, end, _ = run(ChatSession(backend, think_budget=2), "x")
+    thought, answer, end, _ = run(ChatSession(backend, Rules(think_budget=2)), "x")
     assert (thought, answer) == ("ab", "Answer")
     assert (end.thought_end, end.thought_tokens, end.answer_tokens) == ("budget", 2, 2)
     assert backend.decode(backend.seen[1][len(backend.seen[0]) :]) == "ab</think>\n\n"
@@ -99,20 +99,20 @@ def test_budget_closes_the_thought_and_continues_from_there() -> None:
 
 def test_budget_that_is_not_reached_changes_nothing() -> None:
     backend = ScriptedBackend(REPLY)
-    thought, answer, end, _ = run(ChatSession(backend, think_budget=6), "x")
+    thought, answer, end, _ = run(ChatSession(backend, Rules(think_budget=6)), "x")
     assert (thought, answer, end.thought_end, len(backend.seen)) == ("Hmm, two r.\n", "There are **2**.", "model", 1)
 
 
 def test_budget_zero_closes_at_once() -> None:
     backend = ScriptedBackend(["4"])
-    thought, answer, end, _ = run(ChatSession(backend, think_budget=0), "x")
+    thought, answer, end, _ = run(ChatSession(backend, Rules(think_budget=0)), "x")
     assert (thought, answer, end.thought_end) == ("", "4", "bypassed")
     assert backend.decode(backend.seen[0]).endswith("<think>\n</think>\n\n")
 
 
 def test_budget_and_max_tokens_together_count_all_tokens() -> None:
     backend = ScriptedBackend(["a", "b", "c"], ["d", "e", "f"])
-    _, answer, end, _ = run(ChatSession(backend, Sampling(max_tokens=4), think_budget=2), "x")
+    _, answer, end, _ = run(ChatSession(backend, Rules(Sampling(max_tokens=4), think_budget=2)), "x")
     assert (answer, end.end.new_tokens, end.end.reason) == ("de", 4, "length")
     assert backend.samplings[1].max_tokens == 2
 
@@ -134,7 +134,7 @@ def test_the_budget_counts_the_thought_not_its_opening_tag() -> None:
     """A start tag, then three tokens, with a budget of two: the close comes after the second."""
     template = "{{ bos_token }}<｜User｜>{{ messages[-1].content }}<｜Assistant｜>"
     backend = ScriptedBackend(["<think>", "50", "51", "52", "53"], ["answer"], template=template)
-    thought, answer, end, _ = run(ChatSession(backend, think_budget=2), "x")
+    thought, answer, end, _ = run(ChatSession(backend, Rules(think_budget=2)), "x")
     assert (thought, answer, end.thought_end) == ("5051", "answer", "budget")
 
 
@@ -143,7 +143,7 @@ def test_a_context_that_fills_up_at_the_budget_ends_the_turn() -> None:
         len("<｜User｜>x<｜Assistant｜><think>\n".replace("<｜User｜>", "U").replace("<｜Assistant｜>", "A").replace("<think>", "T")) + 1
     )
     backend = ScriptedBackend(["a", "b", "c"], context=prompt + 2)
-    session = ChatSession(backend, think_budget=2)
+    session = ChatSession(backend, Rules(think_budget=2))
     thought, answer, end, _ = run(session, "x")
     assert (thought, answer, end.end.reason) == ("ab", "", "context")
     assert session.history[-1] is end.message
@@ -160,7 +160,7 @@ def test_cancel_while_the_prompt_is_prepared_is_not_lost() -> None:
 
 def test_cancel_between_two_streams_is_not_lost() -> None:
     backend = ScriptedBackend(["a", "b", "c"], ["answer"])
-    session = ChatSession(backend, think_budget=2)
+    session = ChatSession(backend, Rules(think_budget=2))
     encode = backend.encode
 
     def encoding(segments: Sequence[Segment]) -> list[int]:
@@ -178,7 +178,9 @@ def test_a_turn_has_the_same_parts_at_every_cut(opens: bool, stream: str, though
     """The splitter's cases through the whole chain, with the reply's record; tags that no vocabulary has as tokens."""
     template = TEMPLATE if opens else "{{ bos_token }}<｜User｜>{{ messages[-1].content }}<｜Assistant｜>"
     for cut in range(len(stream) + 1):
-        session = ChatSession(ScriptedBackend([text for text in (stream[:cut], stream[cut:]) if text], template=template), on_loop="ignore")
+        session = ChatSession(
+            ScriptedBackend([text for text in (stream[:cut], stream[cut:]) if text], template=template), Rules(on_loop="ignore")
+        )
         assert run(session, "x")[:2] == (thought, answer)
         assert session.reply is not None and (session.reply.thought, session.reply.answer) == (thought, answer)
         assert session.history[-1] == Message("assistant", answer, thought)

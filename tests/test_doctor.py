@@ -16,7 +16,7 @@ import pytest
 from machines import CUDA, LINUX, M1_8GB, NO_LLAMACPP
 
 from backends.hardware import Engine, Machine
-from localr1 import doctor
+from localr1 import cli, doctor
 from localr1.doctor import Place, Report, Terminal, as_json, place, without_home
 from localr1.self_test import SelfTest, self_test
 
@@ -36,9 +36,7 @@ def report(machine: Machine = LINUX, tests: dict[str, SelfTest] | None = None, p
 
 
 def command(*words: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    doctor.add_commands(parser.add_subparsers())
-    return parser.parse_args(["doctor", *words])
+    return cli.parser().parse_args(["doctor", *words])
 
 
 def test_this_machine_is_well(capsys: pytest.CaptureFixture[str]) -> None:

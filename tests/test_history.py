@@ -25,8 +25,9 @@ sys.path.insert(0, {tests!r})
 from pathlib import Path
 from localr1.chat import ChatSession
 from localr1.history import History
+from localr1.turn import Rules
 from scripted import ScriptedBackend
-session = ChatSession(ScriptedBackend([f"word{{i}} " for i in range(1000)], pause_s=0.02), on_loop="ignore")
+session = ChatSession(ScriptedBackend([f"word{{i}} " for i in range(1000)], pause_s=0.02), Rules(on_loop="ignore"))
 for n, _ in enumerate(History(Path({file!r})).keep(session, session.send("Why?"))):
     print(n, flush=True)
 """

@@ -14,7 +14,7 @@ from localr1 import paths, steering
 from localr1.chat import ChatSession
 from localr1.prompt import Message
 from localr1.steering import CannotSteer
-from localr1.turn import AnswerDelta, Event, LoopFound, Reply, ThoughtDelta, TurnEnd, Written
+from localr1.turn import AnswerDelta, Event, LoopFound, Reply, Rules, ThoughtDelta, TurnEnd, Written
 from quantize.convert import convert
 from scripted import ScriptedBackend
 
@@ -217,14 +217,14 @@ def test_a_budget_for_one_message() -> None:
 def test_a_thought_that_goes_on_after_it_was_closed_is_thought() -> None:
     """Models that were never interrupted may write on as if nothing had happened, and close the thought themselves."""
     backend = ScriptedBackend(["Hmm", ", two", " r"], ["So", " three", ".", "</think>", "\n\n", "Three"])
-    session = ChatSession(backend, think_budget=2)
+    session = ChatSession(backend, Rules(think_budget=2))
     *_, end = session.send("How many?")
     assert isinstance(end, TurnEnd)
     assert end.message == Message("assistant", "Three", "Hmm, two\n\nSo three.")
     assert (end.thought_end, end.thought_tokens, end.answer_tokens) == ("budget", 6, 2)
     assert [w.part for w in reply_of(session).tokens if not w.given] == ["thought"] * 6 + ["answer"] * 2
     backend = ScriptedBackend(["I", " count", "</think>", "\n\n", "3"])
-    *_, end = ChatSession(backend, thinking="off").send("How many?")
+    *_, end = ChatSession(backend, Rules(thinking="off")).send("How many?")
     assert isinstance(end, TurnEnd) and (end.message.thought, end.message.content) == ("I count", "3")
 
 
@@ -239,14 +239,14 @@ def test_an_answer_may_speak_of_the_tag() -> None:
 def test_no_thinking_closes_the_thought_at_once() -> None:
     for template, opened in ((None, ""), (CLOSED, "<think>\n")):
         backend = ScriptedBackend(["Two"], **({} if template is None else {"template": template}))  # type: ignore[arg-type]
-        thought, answer, end = play(ChatSession(backend, thinking="off").send("x"))
+        thought, answer, end = play(ChatSession(backend, Rules(thinking="off")).send("x"))
         assert (thought, answer, end.thought_end) == ("", "Two", "user")
         assert backend.decode(backend.seen[0]).endswith(f"{opened}</think>\n\n")
 
 
 def test_forcing_opens_the_thought_where_the_prompt_does_not() -> None:
     backend = ScriptedBackend(["Hm", "</think>", "Two"], template=CLOSED)
-    thought, answer, end = play(ChatSession(backend, thinking="force").send("x"))
+    thought, answer, end = play(ChatSession(backend, Rules(thinking="force")).send("x"))
     assert (thought, answer, end.thought_end) == ("Hm", "Two", "model")
     assert backend.decode(backend.seen[0]).endswith("<｜Assistant｜><think>\n")
 
@@ -254,7 +254,7 @@ def test_forcing_opens_the_thought_where_the_prompt_does_not() -> None:
 @pytest.mark.parametrize(("question", "words"), [("How many?", "Okay"), ("多少?", "嗯")])
 def test_forcing_does_not_take_an_empty_thought(question: str, words: str) -> None:
     backend = ScriptedBackend(["\n", "</think>", "\n\n", "Two"], [", so", " two", "</think>", "\n\n", "Two"])
-    thought, answer, end = play(ChatSession(backend, thinking="force").send(question))
+    thought, answer, end = play(ChatSession(backend, Rules(thinking="force")).send(question))
     assert (thought, answer, end.thought_end) == (f"{words}, so two", "Two", "model")
     assert backend.decode(backend.seen[1][len(backend.seen[0]) :]) == words
     assert end.end.new_tokens == end.thought_tokens + end.answer_tokens == 5
@@ -262,7 +262,7 @@ def test_forcing_does_not_take_an_empty_thought(question: str, words: str) -> No
 
 def test_forcing_takes_what_comes_the_second_time() -> None:
     backend = ScriptedBackend(["</think>", "Two"], ["</think>", "\n\n", "Two"])
-    thought, answer, _ = play(ChatSession(backend, thinking="force").send("x"))
+    thought, answer, _ = play(ChatSession(backend, Rules(thinking="force")).send("x"))
     assert (thought, answer) == ("Okay", "Two")
 
 
@@ -291,7 +291,7 @@ def test_a_loop_in_an_answer_ends_it() -> None:
 
 @pytest.mark.parametrize(("on_loop", "told"), [("warn", 1), ("ignore", 0)])
 def test_loops_may_go_on(on_loop: str, told: int) -> None:
-    session = ChatSession(ScriptedBackend([*ROUND * 50, "</think>", "Two"]), on_loop=on_loop)  # type: ignore[arg-type]
+    session = ChatSession(ScriptedBackend([*ROUND * 50, "</think>", "Two"]), Rules(on_loop=on_loop))  # type: ignore[arg-type]
     events = list(session.send("x"))
     assert sum(isinstance(e, LoopFound) for e in events) == told
     assert session.history[-1].content == "Two" and reply_of(session).thought == "".join(ROUND * 50)
@@ -317,7 +317,7 @@ def student(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
 
 def test_each_equals_a_fresh_run_over_the_same_tokens(student: Backend) -> None:
     """A greedy reply from the kept cache, and one computed from nothing."""
-    session = ChatSession(student, GREEDY)
+    session = ChatSession(student, Rules(GREEDY))
     for question in ("How many r's are in strawberry?", "What is 907 + 195?")[: 1 if student.name == "reference" else 2]:
         session.reset()
         play(session.send(question))

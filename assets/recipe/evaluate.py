@@ -22,7 +22,7 @@ from talk import HONEST
 from backends.base import Sampling
 from backends.llamacpp import LlamaCppBackend
 from localr1.chat import ChatSession
-from localr1.turn import TurnEnd
+from localr1.turn import Rules, TurnEnd
 from quantize.convert import convert
 
 SETTINGS = {"temperature 0": Sampling(temperature=0), "temperature 0.6, top-p 0.95": Sampling(seed=1)}
@@ -98,7 +98,7 @@ def right(problem: Problem, answer: str) -> bool:
 
 
 def reply(backend: LlamaCppBackend, sampling: Sampling, question: str) -> TurnEnd:
-    *_, end = ChatSession(backend, sampling).send(question)
+    *_, end = ChatSession(backend, Rules(sampling)).send(question)
     assert isinstance(end, TurnEnd)
     return end
 

@@ -25,7 +25,9 @@ from backends.base import (
     Sampling,
     Segment,
     Token,
+    check_context,
     common_prefix,
+    room_behind,
 )
 from backends.checkpoint import Checkpoint
 from backends.likelihood import likelihood
@@ -51,10 +53,7 @@ class ReferenceBackend:
         checkpoint = Checkpoint.open(folder)
         config = parse_config(checkpoint.config)
         trained = config.max_position_embeddings
-        if context is not None and not 1 <= context <= trained:
-            raise EngineError(
-                f"a context of {context:,} tokens was asked for and the model was trained for {trained:,}; choose 1 to {trained:,}"
-            )
+        check_context(context, trained)
         self._tokenizer = Tokenizer.open(folder, checkpoint.config, config.vocab_size)
         self.model = Model(config, Weights(checkpoint, config, fp8))
         self.info = _model_info(folder, checkpoint, config.model_type, min(trained, DEFAULT_CONTEXT) if context is None else context)
@@ -74,14 +73,9 @@ class ReferenceBackend:
 
     def stream(self, ids: Sequence[int], sampling: Sampling, cancel: Cancel) -> Iterator[Token | End]:
         self._check_open()
-        if not ids:
-            raise EngineError("there is nothing to continue: the token list is empty; check the model's chat template")
+        limit, full = room_behind(ids, self.info.context_length, sampling)
         prompt, began = len(ids), perf_counter()
-        room = self.info.context_length - prompt
-        if room < 1:
-            raise PromptTooLong(prompt, self.info.context_length)
         reused = self._keep_prefix(ids[:-1])  # the last token is computed again for its logits
-        limit = room if sampling.max_tokens is None else min(room, sampling.max_tokens)
         logits = self._compute(ids[reused:], cancel)
         prefilled = perf_counter()
 
@@ -91,7 +85,7 @@ class ReferenceBackend:
         random = np.random.default_rng(sampling.seed)
         while logits is not None and not cancel.is_set():
             if new >= limit:
-                reason = "length" if limit == sampling.max_tokens else "context"
+                reason = full
                 break
             token = draw(logits, sampling, random)
             if self._tokenizer.is_end(token):

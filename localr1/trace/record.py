@@ -97,10 +97,6 @@ class Trace:
         known = [(i, w) for i, w in enumerate(self.tokens) if w.part == "thought" and not w.given and w.thought.strip()]
         return sorted(known, key=lambda item: item[1].token.logprob)[:count]
 
-    def reply(self) -> Reply:
-        """To steer, with a prompt that has to be given again."""
-        return Reply(self.question, (), self.opens_thought, list(self.tokens))
-
 
 @dataclass(frozen=True, slots=True)
 class Stats:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from time import monotonic
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from textual import events
 from textual.app import App, ComposeResult, SuspendNotSupported
@@ -15,10 +15,9 @@ from textual.containers import Container, Horizontal
 from textual.widgets import Markdown, Static
 
 from localr1 import editor, steering
-from localr1.chat import ChatSession
 from localr1.history import History
 from localr1.tui.commands import Typed, parse
-from localr1.tui.engine import Begin, Engine, OpenBackend
+from localr1.tui.engine import Engine, OpenBackend
 from localr1.tui.prompt_input import PromptInput, learn_alt_enter
 from localr1.tui.status import HINT_S, Field, StatusBar, model_fields
 from localr1.tui.theme import THEME
@@ -26,7 +25,7 @@ from localr1.tui.thought import Thought
 from localr1.tui.trace_view import TraceView
 from localr1.tui.transcript import HELP, Transcript
 from localr1.tui.turn import Turn
-from localr1.turn import Reply, Rules, Start
+from localr1.turn import Rules
 
 FRAMES_PER_S = 30
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -188,7 +187,7 @@ class ChatApp(App[None]):
             self.status.hint(command.problem)
         else:
             self.input.clear()
-            await self._begin(Turn(self.engine.ask(text) if command is None else self.engine.ask(command.question, **_changes(command))))
+            await self._begin(Turn(self.engine.ask(text) if command is None else self.engine.ask(command.question, **command.changes())))
 
     async def _begin(self, turn: Turn) -> None:
         self.turn = self.last = turn
@@ -210,16 +209,16 @@ class ChatApp(App[None]):
             case "trace":
                 self.action_trace()
             case "think":
-                self.engine.set_rules(**_changes(command))
+                self.engine.set_rules(**command.changes())
                 self.status.hint(
                     {"auto": "Thinks as the model likes", "off": "Answers without thinking", "force": "Always thinks"}[command.value]
                 )
             case "budget":
-                self.engine.set_rules(**_changes(command))
+                self.engine.set_rules(**command.changes())
                 budget = self.engine.rules.think_budget
                 self.status.hint("No budget for thoughts" if budget is None else f"Thoughts are closed after {budget:,} tokens")
             case "loops":
-                self.engine.set_rules(on_loop=command.value)
+                self.engine.set_rules(**command.changes())
                 self.status.hint(f"Loops: {command.value}")
             case name:
                 await self._steer(name)
@@ -251,14 +250,14 @@ class ChatApp(App[None]):
         old, session = self.last, self.engine.session
         if old is None or session is None or session.reply is None:
             return
-        begin = self._edited() if what == "edit" else _beginning(what, token, choice)
+        begin = self._edited() if what == "edit" else steering.beginning(what, token, choice)
         if begin is None:
             return
         old.display = False
         self._replaced = old
         await self._begin(Turn(self.engine.steer(old.exchange.question, begin)))
 
-    def _edited(self) -> Begin | None:
+    def _edited(self) -> steering.Begin | None:
         """What the person made of the thought; None if it is as it was."""
         assert self.engine.session is not None and self.engine.session.reply is not None
         thought = self.engine.session.reply.thought
@@ -278,7 +277,7 @@ class ChatApp(App[None]):
         if text == thought:
             self.status.hint("The thought is as it was")
             return None
-        return lambda session: steering.edited(_reply(session), text, session.backend)
+        return lambda reply, backend: steering.edited(reply, text, backend)
 
     async def _new_chat(self) -> None:
         if self.turn is not None:
@@ -376,36 +375,3 @@ class ChatApp(App[None]):
     def on_markdown_link_clicked(self, event: Markdown.LinkClicked) -> None:
         """A model wrote it: show where it leads, open nothing."""
         self.status.hint(f"Not opened: {event.href}")
-
-
-def _changes(command: Typed) -> dict[str, Any]:
-    """What /think and /budget change of the rules."""
-    if command.name == "think":
-        return {"thinking": command.value}
-    return {"think_budget": None if command.value == "off" else int(command.value)}
-
-
-def _reply(session: ChatSession) -> Reply:
-    if session.reply is None:
-        raise steering.CannotSteer("there is no reply yet")
-    return session.reply
-
-
-def _beginning(what: str, token: int | None, choice: int | None) -> Begin:
-    """What a reply is to go on from."""
-
-    def begin(session: ChatSession) -> Start:
-        reply, backend = _reply(session), session.backend
-        match what:
-            case "answer":
-                return steering.answer_now(reply, backend)
-            case "again":
-                return steering.same_thought(reply, backend)
-            case "longer":
-                return steering.think_longer(reply, backend)
-            case "alternative":
-                return steering.with_alternative(reply, token or 0, choice or 0, backend)
-            case _:
-                return steering.from_token(reply, token or 0, backend)
-
-    return begin

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 # `/usr/bin` is the beginning of a question
 _COMMAND = re.compile(r"/([a-z]+)?(?:\s+(\S+))?\s*", re.IGNORECASE)
@@ -26,6 +27,12 @@ class Typed:
     value: str = ""
     problem: str = ""
     question: str = ""
+
+    def changes(self) -> dict[str, Any]:
+        """What /think, /budget and /loops change of the rules."""
+        if self.name == "budget":
+            return {"think_budget": None if self.value == "off" else int(self.value)}
+        return {{"think": "thinking", "loops": "on_loop"}[self.name]: self.value}
 
 
 def parse(text: str) -> Typed | None:

@@ -12,13 +12,13 @@ from typing import Any
 
 from backends.base import Backend
 from localr1.chat import ChatSession
-from localr1.history import History, made_by, now
+from localr1.history import History
+from localr1.steering import Begin
 from localr1.text import printable
 from localr1.trace.record import Trace
-from localr1.turn import Event, Rules, Start, TurnEnd
+from localr1.turn import Event, Rules, TurnEnd
 
 OpenBackend = Callable[[Callable[[str], None]], Backend]
-Begin = Callable[[ChatSession], Start]  # makes the beginning that a reply is to go on from
 
 CLOSE_S = 2.0  # how long quitting waits for the worker; a turn ends within 250 ms of a cancel, a load may take minutes
 
@@ -79,7 +79,7 @@ class Engine:
     def steer(self, question: str, begin: Begin) -> Exchange:
         """Play the last turn again from another beginning."""
         exchange = Exchange(question, steered=True)
-        self._jobs.put(lambda session: self._play(session, exchange, lambda: session.steer(begin(session))))
+        self._jobs.put(lambda session: self._play(session, exchange, lambda: session.steer(begin(session.last_reply(), session.backend))))
         return exchange
 
     def answer_now(self) -> None:
@@ -120,8 +120,7 @@ class Engine:
             self.failure = one_line(error)
             return
         with backend:
-            self.session = ChatSession(backend)
-            self.session.rules = self.rules
+            self.session = ChatSession(backend, self.rules)
             while (job := self._jobs.get()) is not None and not self._closing:
                 job(self.session)
         self.history.close()
@@ -136,7 +135,7 @@ class Engine:
         self.history.new_conversation()
 
     def _play(self, session: ChatSession, exchange: Exchange, begin: Callable[[], Iterator[Event]]) -> None:
-        exchange.started_at, began = time.monotonic(), now()
+        exchange.started_at = time.monotonic()
         if exchange.cancelled:
             exchange.put(Failed("Cancelled before it began"))
             return
@@ -145,8 +144,8 @@ class Engine:
             if exchange.cancelled:  # asked for just before the turn was there to be cancelled
                 session.cancel()
             for event in self.history.keep(session, events, instead=exchange.steered):
-                if isinstance(event, TurnEnd) and session.reply is not None:
-                    exchange.trace = Trace.of(session.reply, made_by(session), began, event)
+                if isinstance(event, TurnEnd):
+                    exchange.trace = self.history.trace
                 exchange.put(event)
         except Exception as error:
             exchange.put(Failed(one_line(error)))

@@ -189,10 +189,6 @@ class Tape:
         """The step that has this character of the thought."""
         return max(0, bisect_right(self.steps, offset, key=lambda step: step.start) - 1)
 
-    def step_of(self, token: int) -> int:
-        """The step that this token of the thought counts for."""
-        return max(0, bisect_right(self.steps, token, key=lambda step: step.first_token) - 1)
-
     def least_certain(self, count: int) -> list[int]:
         """Sampled tokens of the thought that were UNSURE, the least likely first."""
         least, text, limit = [], self.thought.text, math.log(UNSURE)

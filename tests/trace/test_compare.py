@@ -19,7 +19,7 @@ from localr1.chat import ChatSession
 from localr1.history import made_by
 from localr1.trace.compare import Comparison, Pair, align, compare, to_json
 from localr1.trace.record import Ended, Made, Trace
-from localr1.turn import Reply, Written
+from localr1.turn import Reply, Rules, Written
 from scripted import ScriptedBackend
 
 Piece = str | tuple[str, int, float]
@@ -224,7 +224,7 @@ def test_json_says_it_all() -> None:
 
 
 def reply_of(backend: LlamaCppBackend | ReferenceBackend | ScriptedBackend, question: str) -> Trace:
-    session = ChatSession(backend, Sampling(temperature=0, seed=0))
+    session = ChatSession(backend, Rules(Sampling(temperature=0, seed=0)))
     end = list(session.send(question))[-1]
     assert isinstance(session.reply, Reply)
     return Trace.of(session.reply, made_by(session), "2026-01-02T03:04:05+00:00", end)  # type: ignore[arg-type]

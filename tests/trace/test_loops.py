@@ -16,6 +16,7 @@ from localr1 import paths
 from localr1.chat import ChatSession, TurnEnd
 from localr1.student import recipe
 from localr1.trace.loops import MAX_PERIOD, RICH, Loop, LoopGuard, needed
+from localr1.turn import Rules
 
 VERSES = [
     "The miller rose before the sun and set his sails to run,", "A stranger came at noon and asked what all the flour was for,",
@@ -135,7 +136,7 @@ def check_traces(backend: LlamaCppBackend, of_each_family: int) -> None:
     for family in data.FAMILIES:
         for i, problem in enumerate(islice(data.evaluation(0, family), of_each_family)):
             ids: list[int] = []
-            session = ChatSession(backend, Sampling(temperature=(0.6, 1.0, 0.0, 1.3)[i % 4], seed=i, max_tokens=2000))
+            session = ChatSession(backend, Rules(Sampling(temperature=(0.6, 1.0, 0.0, 1.3)[i % 4], seed=i, max_tokens=2000)))
             for event in session.send(problem.question):
                 if not isinstance(event, TurnEnd) and event.token is not None:
                     ids.append(event.token.id)
