@@ -36,7 +36,7 @@ from backends.base import (
 )  # fmt: skip
 from backends.gguf_header import FILE_TYPES
 from backends.likelihood import likelihood
-from backends.llamacpp_library import abort_callback, forget_log, library, logged_reason, threads
+from backends.llamacpp_library import abort_callback, forget_log, library, logged_reason, model_params, threads
 from backends.plain_text import guard, harmless
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class LlamaCppBackend:
         self._model: Any = None
         self._ctx: Any = None
         forget_log()
-        params = c.llama_model_default_params()
+        params = model_params()
         if gpu_layers is not None:
             params.n_gpu_layers = gpu_layers
         self._model = c.llama_model_load_from_file(os.fsencode(path), params)

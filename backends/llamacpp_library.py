@@ -40,6 +40,16 @@ def library() -> ModuleType:
     return cast(ModuleType, llama_cpp)
 
 
+def model_params() -> Any:
+    """The library's defaults, but without its kernels for Intel's AMX, which end the process with a general protection fault: with any
+    model on a Xeon here, and as told in ggml-org/llama.cpp#20824. Repacking for other kernels goes with them; `make` builds without AMX."""
+    library_ = library()
+    params = library_.llama_model_default_params()
+    if b"AMX_INT8 = 1" in library_.llama_print_system_info():
+        params.use_extra_bufts = False
+    return params
+
+
 def abort_callback() -> Any:
     """Tells the engine whether to stop, between the nodes of its graph: libc's strlen on `Cancel.address`.
 

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from backends.base import Cancel, EngineError, ModelFileError
-from backends.llamacpp_library import forget_log, library, logged_reason, threads
+from backends.llamacpp_library import forget_log, library, logged_reason, model_params, threads
 from backends.plain_text import guard, harmless
 from quantize.activations import Activations
 from quantize.errors import QuantizeError
@@ -139,7 +139,7 @@ class _Engine:
         self._passed = self._last = 0  # multiplications of this chunk so far, and of the whole chunk before it
         self._callback = c.ggml_backend_sched_eval_callback(self._watch)  # C keeps no reference of its own
         forget_log()
-        self._model = c.llama_model_load_from_file(os.fsencode(model), c.llama_model_default_params())
+        self._model = c.llama_model_load_from_file(os.fsencode(model), model_params())
         if not self._model:
             raise ModelFileError(
                 f"{model} cannot be loaded: {logged_reason()}; it may be cut short or no GGUF file: fetch or convert it again"

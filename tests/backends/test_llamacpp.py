@@ -345,3 +345,9 @@ def test_a_tiny_model_runs_on_one_thread(student_gguf: Path, monkeypatch: pytest
     assert threads() == 1
     monkeypatch.setattr(llamacpp_library, "TINY_PARAMETERS", 1000)
     assert threads() == 3
+
+
+@pytest.mark.parametrize(("system", "repacks"), [(b"CPU : AVX512 = 1 | AMX_INT8 = 1 | ", False), (b"CPU : AVX512 = 1 | ", True)])
+def test_the_kernels_that_crash_are_not_used(monkeypatch: pytest.MonkeyPatch, system: bytes, repacks: bool) -> None:
+    monkeypatch.setattr(llamacpp_library.library(), "llama_print_system_info", lambda: system)
+    assert llamacpp_library.model_params().use_extra_bufts == repacks
