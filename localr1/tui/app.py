@@ -9,23 +9,26 @@ from time import monotonic
 from typing import ClassVar
 
 from textual import events
-from textual.app import App, ComposeResult, SuspendNotSupported
+from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal
 from textual.widgets import Markdown, Static
 
-from localr1 import editor, steering
+from localr1.commands import Typed, parse
 from localr1.history import History
-from localr1.tui.commands import Typed, parse
 from localr1.tui.engine import Engine, OpenBackend
+from localr1.tui.help import help_content
 from localr1.tui.prompt_input import PromptInput, learn_alt_enter
 from localr1.tui.status import HINT_S, Field, StatusBar, model_fields
+from localr1.tui.steering import Steering
 from localr1.tui.theme import THEME
 from localr1.tui.thought import Thought
 from localr1.tui.trace_view import TraceView
-from localr1.tui.transcript import HELP, Transcript
+from localr1.tui.transcript import Transcript
 from localr1.tui.turn import Turn
 from localr1.turn import Rules
+
+Handler = Callable[[Typed], Awaitable[None]]  # carries out a command
 
 FRAMES_PER_S = 30
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -58,18 +61,18 @@ class ChatApp(App[None]):
         self.engine = Engine(open_backend, rules or Rules(), History(history))
         self.turn: Turn | None = None  # the one that is waiting or being written
         self.last: Turn | None = None  # the last of the conversation
-        self._replaced: Turn | None = None  # hidden while another is tried in its place
         self._tokens_per_s: float | None = None
         self._failure_shown = False
         self._problem_shown = ""
         self._pump_due = False
         self._quit_asked_at = float("-inf")
         self._traced = 0  # deltas of the turn that the trace has
-        self._after: Callable[[], Awaitable[None]] | None = None  # what waits for the turn to end
         self.transcript = Transcript()
         self.trace = TraceView(hint="Ctrl+T hides", id="trace")
         self.input = PromptInput()
         self.status = StatusBar()
+        self.steering = Steering(self)
+        self._handlers: dict[str, Handler] = self._commands() | self.steering.commands()
 
     def compose(self) -> ComposeResult:
         with Container(id="body"):
@@ -121,19 +124,12 @@ class ChatApp(App[None]):
         if not turn.over:
             return
         self.turn = None
-        if turn.failure and self._replaced is not None:
-            await self._restore(turn, self._replaced)
-        elif turn.failure:
+        if not await self.steering.over(turn) and turn.failure:
             self.input.give_back(turn.exchange.question)
-        elif self._replaced is not None:
-            await self._replaced.remove()
-        self._replaced = None
         if self.engine.history.problem != self._problem_shown:
             self._problem_shown = self.engine.history.problem
             await self.transcript.notice(f"This conversation is not kept: {self._problem_shown}", "error")
-        after, self._after = self._after, None
-        if after is not None:
-            await after()
+        await self.steering.go_on()
 
     def _pump_trace(self, turn: Turn) -> None:
         """Show in the trace what has come, if it is open."""
@@ -144,14 +140,6 @@ class ChatApp(App[None]):
             self._traced = len(turn.deltas)
         if turn.over and turn.exchange.trace is not None:
             self.trace.finish(turn.exchange.trace)
-
-    async def _restore(self, failed: Turn, old: Turn) -> None:
-        """What was to take the turn's place could not be had."""
-        await failed.remove()
-        old.display = True
-        self.last = old
-        self._open_trace()
-        self.status.hint(failed.failure)
 
     async def _show_load_failure(self) -> None:
         self._failure_shown = True
@@ -187,103 +175,55 @@ class ChatApp(App[None]):
             self.status.hint(command.problem)
         else:
             self.input.clear()
-            await self._begin(Turn(self.engine.ask(text) if command is None else self.engine.ask(command.question, **command.changes())))
+            await self.begin(Turn(self.engine.ask(text) if command is None else self.engine.ask(command.question, **command.changes())))
 
-    async def _begin(self, turn: Turn) -> None:
+    async def begin(self, turn: Turn) -> None:
         self.turn = self.last = turn
         await self.transcript.add(turn)
-        self._open_trace()
+        self.open_trace()
 
     async def _command(self, command: Typed) -> None:
         if command.problem:
             self.status.hint(command.problem)
             return
         self.input.clear()
-        match command.name:
-            case "help":
-                await self.transcript.notice(HELP)
-            case "new":
-                await self._new_chat()
-            case "quit":
-                await self.action_quit()
-            case "trace":
-                self.action_trace()
-            case "think":
-                self.engine.set_rules(**command.changes())
-                self.status.hint(
-                    {"auto": "Thinks as the model likes", "off": "Answers without thinking", "force": "Always thinks"}[command.value]
-                )
-            case "budget":
-                self.engine.set_rules(**command.changes())
-                budget = self.engine.rules.think_budget
-                self.status.hint("No budget for thoughts" if budget is None else f"Thoughts are closed after {budget:,} tokens")
-            case "loops":
-                self.engine.set_rules(**command.changes())
-                self.status.hint(f"Loops: {command.value}")
-            case name:
-                await self._steer(name)
+        await self._handlers[command.name](command)
 
-    # steering
+    def _commands(self) -> dict[str, Handler]:
+        async def help_(_: Typed) -> None:
+            await self.transcript.notice(help_content())
+
+        async def trace(_: Typed) -> None:
+            self.action_trace()
+
+        async def new(_: Typed) -> None:
+            await self._new_chat()
+
+        async def quit_(_: Typed) -> None:
+            await self.action_quit()
+
+        return {"help": help_, "trace": trace, "new": new, "quit": quit_, "think": self._set, "budget": self._set, "loops": self._set}
+
+    async def _set(self, command: Typed) -> None:
+        """A rule of the turn, from the next one on."""
+        self.engine.set_rules(**command.changes())
+        rules = self.engine.rules
+        thinking = {"auto": "Thinks as the model likes", "off": "Answers without thinking", "force": "Always thinks"}[rules.thinking]
+        budget = "No budget for thoughts" if rules.think_budget is None else f"Thoughts are closed after {rules.think_budget:,} tokens"
+        self.status.hint({"think": thinking, "budget": budget, "loops": f"Loops: {rules.on_loop}"}[command.name])
 
     async def on_trace_view_steer(self, event: TraceView.Steer) -> None:
-        names = {"answer_now": "answer", "reroll_answer": "again"}
-        await self._steer(names.get(event.action, event.action), event.token, event.choice)
+        await self.steering.from_trace(event)
 
     async def action_answer_now(self) -> None:
-        await self._steer("answer")
-
-    async def _steer(self, what: str, token: int | None = None, choice: int | None = None) -> None:
-        """Have the last reply go on in another way. One that is being written is stopped first, but to answer now."""
-        if self.last is None or (self.last.failure and self.turn is None):
-            self.status.hint("There is no reply to steer yet")
-        elif self.turn is None:
-            await self._go_on(what, token, choice)
-        elif self.turn.exchange.started_at is None:
-            self.status.hint("The model is not there yet")
-        elif what == "answer":
-            self.engine.answer_now()
-        else:
-            self._after = lambda: self._go_on(what, token, choice)
-            self.engine.cancel(self.turn.exchange)
-
-    async def _go_on(self, what: str, token: int | None, choice: int | None) -> None:
-        old, session = self.last, self.engine.session
-        if old is None or session is None or session.reply is None:
-            return
-        begin = self._edited() if what == "edit" else steering.beginning(what, token, choice)
-        if begin is None:
-            return
-        old.display = False
-        self._replaced = old
-        await self._begin(Turn(self.engine.steer(old.exchange.question, begin)))
-
-    def _edited(self) -> steering.Begin | None:
-        """What the person made of the thought; None if it is as it was."""
-        assert self.engine.session is not None and self.engine.session.reply is not None
-        thought = self.engine.session.reply.thought
-        text, problem = thought, ""
-        try:
-            with self.suspend():  # an exception that left it would leave the terminal as it is in there
-                try:
-                    text = editor.edit(thought)
-                except editor.EditorError as error:
-                    problem = str(error)
-        except SuspendNotSupported:
-            problem = "This terminal cannot be given to an editor"
-        if problem:
-            self.status.hint(problem)
-            return None
-        text = text.removesuffix("\n") if not thought.endswith("\n") else text
-        if text == thought:
-            self.status.hint("The thought is as it was")
-            return None
-        return lambda reply, backend: steering.edited(reply, text, backend)
+        await self.steering.steer("answer")
 
     async def _new_chat(self) -> None:
         if self.turn is not None:
             self.engine.cancel(self.turn.exchange)
             self.turn = None
-        self.last = self._replaced = self._after = None
+        self.last = None
+        self.steering.forget()
         self.engine.new_chat()
         self._tokens_per_s = None
         self.trace.display = False
@@ -293,14 +233,14 @@ class ChatApp(App[None]):
         """Show the trace, go into it, and hide it."""
         if not self.trace.display:
             self.trace.display = True
-            self._open_trace()
+            self.open_trace()
         elif self.trace.has_focus:
             self.trace.display = False
             self.input.focus()
         else:
             self.trace.focus()
 
-    def _open_trace(self) -> None:
+    def open_trace(self) -> None:
         """Let it have the last reply."""
         turn, self._traced = self.last, 0
         if not self.trace.display:
@@ -329,10 +269,8 @@ class ChatApp(App[None]):
 
     async def _take_back(self, turn: Turn) -> None:
         self.turn = None
-        if self._replaced is not None:
-            turn.failure = "Stopped before it began"
-            await self._restore(turn, self._replaced)
-            self._replaced = None
+        turn.failure = "Stopped before it began"
+        if await self.steering.over(turn):
             return
         self.last = None
         await turn.remove()

@@ -24,26 +24,6 @@ Nothing you type leaves the machine. Larger models: localr1 pull
 [dim]Enter[/] send   [dim]Ctrl+J[/] new line   [dim]Esc[/] stop   [dim]Ctrl+O[/] open the thought   [dim]Ctrl+T[/] its trace   [dim]/help[/]""")
 
 
-HELP = Content.from_markup("""\
-[b]Keys[/]
-  [dim]Enter[/]                      send; Shift+Enter, Alt+Enter, Ctrl+J: new line
-  [dim]Esc[/]                        stop the reply; what has come stays
-  [dim]Ctrl+O[/]                     fold or unfold the last thought; Tab: others
-  [dim]Ctrl+T[/]                     show, enter, hide the trace; ? lists its keys
-  [dim]Ctrl+N[/]                     answer now: close the thought being written
-  [dim]PageUp, PageDown[/]           scroll
-  [dim]Ctrl+C[/]                     copy, clear the input, stop, quit: what it can
-
-[b]Commands[/]
-  [dim]/answer /longer /edit[/]      answer now, think longer, edit the thought
-  [dim]/reroll /again[/]             another reply; another answer to the thought
-  [dim]/think auto|off|force[/]      think as the model likes, not, always
-  [dim]/budget N|off[/]              close thoughts after N tokens
-  [dim]/think off, /budget N[/]      before a question: for it alone
-  [dim]/loops answer|warn|ignore[/]  what to do when the model repeats itself
-  [dim]/trace /new /help /quit[/]    the trace, a new chat, this, leave""")
-
-
 class Transcript(VerticalScroll, can_focus=False):
     def compose(self) -> ComposeResult:
         yield Static(WELCOME, classes="welcome")

@@ -13,8 +13,6 @@ from localr1.models import open_model, resolve
 from localr1.store.store import Store
 from localr1.trace.record import Trace
 from localr1.tui.app import ChatApp
-from localr1.tui.commands import COMMANDS, Typed, parse
-from localr1.tui.transcript import HELP
 from localr1.tui.turn import Turn
 from localr1.turn import Rules
 from scripted import ScriptedBackend
@@ -25,38 +23,6 @@ LONG = [*["more "] * 400, "</think>", "done"]
 def continued(backend: ScriptedBackend) -> str:
     """What the last stream began with, behind the first one's prompt."""
     return backend.decode(backend.seen[-1][len(backend.seen[0]) :])
-
-
-# ------------------------------------------------------------------------------------------------------------- commands
-
-
-def test_every_command_is_in_the_help():
-    assert all(f"/{name}" in HELP.plain for name in COMMANDS)
-
-
-@pytest.mark.parametrize(
-    ("text", "name", "value", "problem"),
-    [
-        ("/help", "help", "", ""), ("/NEW ", "new", "", ""), ("/think off", "think", "off", ""), ("/budget 12", "budget", "12", ""),
-        ("/budget off", "budget", "off", ""), ("/budget N", "budget", "", "/budget takes N or off"), ("/think", "think", "", "/think takes auto or off or force"),
-        ("/think maybe", "think", "", "/think takes auto or off or force"), ("/new chat", "new", "", "/new takes nothing behind it"),
-        ("/", "", "", "There is no command /: /help lists them"), ("/sing", "sing", "", "There is no command /sing: /help lists them"),
-        ("/new to this, please help", "new", "", "/new takes nothing behind it"), ("/think maybe so", "think", "", "/think takes auto or off or force"),
-    ],
-)  # fmt: skip
-def test_commands(text, name, value, problem):
-    typed = parse(text)
-    assert typed is not None and (typed.name, typed.value if not problem else "", typed.problem) == (name, value, problem)
-
-
-def test_a_command_for_one_question():
-    assert parse("/budget 20  What is\n2 + 2?") == Typed("budget", "20", question="What is\n2 + 2?")
-    assert parse("/THINK off Why?") == Typed("think", "off", question="Why?")
-
-
-@pytest.mark.parametrize("text", ["/usr/bin is a folder", "/usr/bin", "what is /new?", "/2", "/sing a song for me"])
-def test_questions(text):
-    assert parse(text) is None
 
 
 # ------------------------------------------------------------------------------------------------------------- keys

@@ -1,0 +1,110 @@
+"""Slash commands: one table of what there is, shared by the screen and the plain chat; what was typed, read by it.
+
+A new command is a row here, and a handler in each of the two.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+NUMBER, TEXT, MAYBE = "N", "TEXT", ""  # in `takes`: a whole number; anything, in its own case; nothing at all
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """`takes`: what may follow, one of these words, a NUMBER, any TEXT; MAYBE among them: or nothing. None: nothing may. `shown`: how the help
+    writes what follows. `asks`: with a question behind it, it holds for that question alone. `group`: of the help."""
+
+    name: str
+    group: str
+    help: str
+    takes: tuple[str, ...] = (MAYBE,)
+    shown: str = ""
+    asks: bool = False
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def usage(self) -> str:
+        """As the help writes it."""
+        return f"/{self.name} {self.shown or '|'.join(filter(None, self.takes))}".rstrip()
+
+
+_TABLE = (
+    Command("answer", "The reply", "close the thought and answer now"),
+    Command("longer", "The reply", "think longer"),
+    Command("edit", "The reply", "edit the thought, and go on from there"),
+    Command("reroll", "The reply", "another reply", aliases=("regen",)),
+    Command("again", "The reply", "another answer to the same thought"),
+    Command("trace", "The reply", "show, enter, hide the trace"),
+    Command("think", "Settings", "think as the model likes, not, always; before a question: for it alone", ("auto", "off", "force"), asks=True),
+    Command("budget", "Settings", "close thoughts after N tokens; before a question: for it alone", (NUMBER, "off"), asks=True),
+    Command("loops", "Settings", "what to do when the model repeats itself", ("answer", "warn", "ignore")),
+    Command("new", "The program", "a new chat", aliases=("clear",)),
+    Command("help", "The program", "this"),
+    Command("quit", "The program", "leave", aliases=("exit", "bye")),
+)  # fmt: skip
+
+COMMANDS = {command.name: command for command in _TABLE}
+_NAMES = COMMANDS | {alias: command for command in _TABLE for alias in command.aliases}
+_RULES = {"think": "thinking", "loops": "on_loop"}  # command -> field of turn.Rules
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """A command as it was typed. `question`: what it is meant for alone; `problem`: why it cannot be carried out."""
+
+    name: str
+    value: str = ""
+    problem: str = ""
+    question: str = ""
+
+    def changes(self) -> dict[str, Any]:
+        """What /think, /budget and /loops change of the rules."""
+        if self.name == "budget":
+            return {"think_budget": None if self.value == "off" else int(self.value)}
+        return {_RULES[self.name]: self.value}
+
+
+def parse(text: str) -> Typed | None:
+    """None: this is no command, but a question, as "/usr/bin" or "/sing a song" are."""
+    found = re.fullmatch(r"/([a-z]*)(?:\s+(.*))?", text.strip(), re.IGNORECASE | re.DOTALL)
+    if found is None:
+        return None
+    name, rest = found[1].lower(), found[2] or ""
+    command = _NAMES.get(name)
+    if command is None:
+        is_question = len(rest.split()) > 1
+        return None if is_question else Typed(name, problem=f"There is no command {text.split()[0]}: /help lists them")
+    value = _value(command, rest)
+    if value is not None:
+        return Typed(command.name, value)
+    first, *question = rest.split(maxsplit=1) or [""]
+    value = _value(command, first) if command.asks and question else None
+    if value is not None:
+        return Typed(command.name, value, question=question[0].strip())
+    return Typed(command.name, problem=_wants(command))
+
+
+def _value(command: Command, rest: str) -> str | None:
+    """What follows the command as it takes it; None: it does not."""
+    rest, word = rest.strip(), rest.strip().lower()
+    if rest and TEXT in command.takes:
+        return rest
+    if NUMBER in command.takes and word.isascii() and word.isdigit():
+        return word
+    return word if word in command.takes else None
+
+
+def _wants(command: Command) -> str:
+    words = [word for word in command.takes if word]
+    return f"/{command.name} takes {' or '.join(words)}" if words else f"/{command.name} takes nothing behind it"
+
+
+def completions(text: str) -> list[Command]:
+    """The commands that what is typed so far may become; none where it is not the beginning of one."""
+    name = re.fullmatch(r"/([a-z]*)", text, re.IGNORECASE)
+    if name is None:
+        return []
+    return [c for c in _TABLE if any(word.startswith(name[1].lower()) for word in (c.name, *c.aliases))]

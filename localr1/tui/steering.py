@@ -1,0 +1,104 @@
+"""Steering from the screen: the last reply goes on in another way. The old one stays, hidden, until the new one is there."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from textual.app import SuspendNotSupported
+
+from localr1 import editor, steering
+from localr1.commands import Typed
+from localr1.tui.turn import Turn
+
+if TYPE_CHECKING:
+    from localr1.tui.app import ChatApp, Handler
+    from localr1.tui.trace_view import TraceView
+
+_FROM_TRACE = {"answer_now": "answer", "reroll_answer": "again"}
+
+
+class Steering:
+    def __init__(self, app: ChatApp) -> None:
+        self._app = app
+        self._replaced: Turn | None = None  # hidden while another is tried in its place
+        self._after: Callable[[], Awaitable[None]] | None = None  # what waits for the turn to end
+
+    def commands(self) -> dict[str, Handler]:
+        async def steer(typed: Typed) -> None:
+            await self.steer(typed.name)
+
+        return dict.fromkeys(("answer", "longer", "edit", "reroll", "again"), steer)
+
+    async def from_trace(self, event: TraceView.Steer) -> None:
+        await self.steer(_FROM_TRACE.get(event.action, event.action), event.token, event.choice)
+
+    async def steer(self, what: str, token: int | None = None, choice: int | None = None) -> None:
+        """Have the last reply go on in another way. One that is being written is stopped first, but to answer now."""
+        app = self._app
+        if app.last is None or (app.last.failure and app.turn is None):
+            app.status.hint("There is no reply to steer yet")
+        elif app.turn is None:
+            await self._replace(what, token, choice)
+        elif app.turn.exchange.started_at is None:
+            app.status.hint("The model is not there yet")
+        elif what == "answer":
+            app.engine.answer_now()
+        else:
+            self._after = lambda: self._replace(what, token, choice)
+            app.engine.cancel(app.turn.exchange)
+
+    async def go_on(self) -> None:
+        """The turn is over: what waited for that comes now."""
+        after, self._after = self._after, None
+        if after is not None:
+            await after()
+
+    async def over(self, turn: Turn) -> bool:
+        """The turn is over, or was taken back: the one it was to replace goes, or comes back if it failed. False: it was to replace none."""
+        old, self._replaced = self._replaced, None
+        if old is None:
+            return False
+        if turn.failure:
+            await turn.remove()
+            old.display = True
+            self._app.last = old
+            self._app.open_trace()
+            self._app.status.hint(turn.failure)
+        else:
+            await old.remove()
+        return True
+
+    def forget(self) -> None:
+        self._replaced = self._after = None
+
+    async def _replace(self, what: str, token: int | None, choice: int | None) -> None:
+        old, session = self._app.last, self._app.engine.session
+        if old is None or session is None or session.reply is None:
+            return
+        begin = self._edited(session.reply.thought) if what == "edit" else steering.beginning(what, token, choice)
+        if begin is None:
+            return
+        old.display = False
+        self._replaced = old
+        await self._app.begin(Turn(self._app.engine.steer(old.exchange.question, begin)))
+
+    def _edited(self, thought: str) -> steering.Begin | None:
+        """What the person made of the thought; None if it is as it was."""
+        text, problem = thought, ""
+        try:
+            with self._app.suspend():  # an exception that left it would leave the terminal as it is in there
+                try:
+                    text = editor.edit(thought)
+                except editor.EditorError as error:
+                    problem = str(error)
+        except SuspendNotSupported:
+            problem = "This terminal cannot be given to an editor"
+        if problem:
+            self._app.status.hint(problem)
+            return None
+        text = text.removesuffix("\n") if not thought.endswith("\n") else text
+        if text == thought:
+            self._app.status.hint("The thought is as it was")
+            return None
+        return lambda reply, backend: steering.edited(reply, text, backend)
