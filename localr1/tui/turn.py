@@ -9,6 +9,7 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
+from localr1.endings import end_line, tokens_per_s
 from localr1.text import printable
 from localr1.trace.loops import Loop
 from localr1.tui.answer import Answer
@@ -17,13 +18,6 @@ from localr1.tui.thought import Thought
 from localr1.turn import AnswerDelta, LoopFound, ThoughtDelta, TurnEnd
 
 EVENTS_A_FRAME = 400  # more would hold up the keys; 30 frames a second take in ten times what any model writes
-
-_REASONS = {
-    "cancelled": "Cancelled",
-    "length": "Token limit reached",
-    "context": "Context is full, /new starts a new chat",
-    "loop": "Went in circles",
-}
 
 
 class Turn(Vertical):
@@ -54,8 +48,7 @@ class Turn(Vertical):
     def tokens_per_s(self) -> float | None:
         """Of the whole turn once it is over, else since its first token; None while too little has come to say."""
         if self.end is not None:
-            end = self.end.end
-            return end.new_tokens / end.decode_s if end.new_tokens and end.decode_s else None
+            return tokens_per_s(self.end)
         elapsed_s = monotonic() - self._first_token_at
         return (self._tokens - 1) / elapsed_s if self._tokens > 1 and elapsed_s > 0.3 else None
 
@@ -117,7 +110,7 @@ class Turn(Vertical):
             if self.answer.reads_on(end.message.content) and self.thought is not None:  # the model thought on after all
                 self.thought.replace(end.message.thought or "")
             await self.answer.finish()
-        self._say(end_line(end, self.tokens_per_s))
+        self._say(end_line(end))
 
     async def _fail(self, message: str) -> None:
         self.failure = message
@@ -144,21 +137,3 @@ class Turn(Vertical):
     def _say(self, text: str) -> None:
         self._note.display = bool(text)
         self._note.update(Content(text), layout=self.over)
-
-
-def end_line(end: TurnEnd, tokens_per_s: float | None) -> str:
-    """Why the turn ended, if not in the normal way, and what it cost."""
-    parts = []
-    if end.end.reason in _REASONS:
-        parts.append(_REASONS[end.end.reason])
-    if end.thought_end == "unclosed":
-        parts.append("stopped mid-thought" if parts else "Stopped mid-thought")
-    elif end.thought_end == "bypassed":
-        parts.append("answered without a thought" if parts else "Answered without a thought")
-    parts.append(f"{end.end.new_tokens:,} {'token' if end.end.new_tokens == 1 else 'tokens'}")
-    if tokens_per_s is not None:
-        parts.append(f"{tokens_per_s:.1f} tokens/s")
-    steered = end.continued or (end.end if end.given_tokens else None)
-    if steered is not None:
-        parts.append(f"steered: {steered.prompt_tokens - steered.reused_tokens:,} of {steered.prompt_tokens:,} tokens read again")
-    return " · ".join(parts)
