@@ -8,11 +8,14 @@ from pathlib import Path
 
 
 def write_whole(file: Path, text: str, replace: bool = True) -> None:
-    """Under its name only when it is whole. Raises FileExistsError: it is there and may not be replaced; OSError."""
+    """Under its name only when it is whole; a file that it replaces keeps its permissions. Raises FileExistsError: it is there and may
+    not be replaced; OSError."""
     part = file.with_name(f"{file.name}.{os.getpid()}.part")
     try:
         part.write_text(text, encoding="utf-8", newline="")
         if replace:
+            with suppress(FileNotFoundError):
+                part.chmod(file.stat().st_mode)
             part.replace(file)
         else:
             _link(part, file)

@@ -24,3 +24,10 @@ def data() -> Path:
     from platformdirs import user_data_path
 
     return user_data_path("localr1", appauthor=False)
+
+
+def config() -> Path:
+    """Folder for what a person has set (XDG_CONFIG_HOME on Linux, Library/Application Support on macOS)."""
+    from platformdirs import user_config_path
+
+    return user_config_path("localr1", appauthor=False)
