@@ -108,6 +108,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="MODEL",
         help="GGUF file, checkpoint folder or a name of `localr1 list` (default: the last used, else the best here)",
     )
+    chat.add_argument(
+        "--plain", action="store_true", help="line by line instead of a screen: for screen readers, pipes and simple terminals"
+    )
     chat.set_defaults(run=run_chat)
 
     ask = commands.add_parser(
@@ -227,12 +230,12 @@ def _is_expected(error: Exception) -> bool:
 
 
 def run_chat(args: argparse.Namespace) -> int:
-    if not all(stream and stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):  # Textual draws on stderr
-        raise UsageProblem('the chat needs a terminal; without one, use: localr1 ask "your question"')
+    on_terminal = all(stream and stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))  # Textual draws on stderr
+    if not on_terminal and not args.plain:
+        raise UsageProblem('the chat needs a terminal; without one, use: localr1 ask "your question", or localr1 chat --plain')
     from localr1.history import history_file
     from localr1.library import used
     from localr1.models import open_model, resolve
-    from localr1.tui.app import ChatApp
 
     spec = resolve(args.model, args.backend)  # a wrong name is told before the screen is taken
 
@@ -244,7 +247,14 @@ def run_chat(args: argparse.Namespace) -> int:
             used(spec.path)
         return backend
 
-    app = ChatApp(open_backend, _rules(args), None if args.no_history else history_file())
+    history = None if args.no_history else history_file()
+    if args.plain:
+        from localr1.plain import PlainChat
+
+        return PlainChat(open_backend, _rules(args), history).run()
+    from localr1.tui.app import ChatApp
+
+    app = ChatApp(open_backend, _rules(args), history)
     app.run()
     return app.return_code or 0
 

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
+
+from localr1.turn import Rules
 
 NUMBER, TEXT, MAYBE = "N", "TEXT", ""  # in `takes`: a whole number; anything, in its own case; nothing at all
 
@@ -108,3 +111,18 @@ def completions(text: str) -> list[Command]:
     if name is None:
         return []
     return [c for c in _TABLE if any(word.startswith(name[1].lower()) for word in (c.name, *c.aliases))]
+
+
+def help_rows() -> list[tuple[str, list[tuple[str, str]]]]:
+    """The groups, and in each how a command is written and what it does."""
+    groups = groupby(COMMANDS.values(), key=lambda command: command.group)
+    return [(group, [(command.usage, command.help) for command in commands]) for group, commands in groups]
+
+
+def rule_line(name: str, rules: Rules) -> str:
+    """What /think, /budget and /loops have set, in words."""
+    if name == "think":
+        return {"auto": "Thinks as the model likes", "off": "Answers without thinking", "force": "Always thinks"}[rules.thinking]
+    if name == "budget":
+        return "No budget for thoughts" if rules.think_budget is None else f"Thoughts are closed after {rules.think_budget:,} tokens"
+    return f"Loops: {rules.on_loop}"

@@ -104,7 +104,7 @@ def show(id: Id = "last", plain: bool = False, as_json: bool = False) -> None:
 
         TraceApp(trace, f"{turn}: {on_one_line(trace.question)}").run()
     else:
-        put(_as_text(turn, trace))
+        put(as_text(trace, f"trace {turn}"))
 
 
 def search(words: str, limit: int, as_json: bool = False) -> bool:
@@ -129,7 +129,7 @@ def show_stats(id: Id, as_json: bool = False) -> None:
     if as_json:
         put_json({"id": turn} | asdict(stats(trace)))
     else:
-        put("\n".join(_statistics(turn, trace)))
+        put("\n".join(_statistics(trace, f"trace {turn}")))
 
 
 def show_totals(as_json: bool = False) -> None:
@@ -189,17 +189,17 @@ def _how_it_ended(reason: str, thought_end: str) -> str:
     return ", ".join(filter(None, [_REASONS.get(reason, reason), thought]))
 
 
-def _statistics(turn: int, trace: Trace) -> list[str]:
+def _statistics(trace: Trace, name: str) -> list[str]:
     found = figures(trace)
-    width = max(len(name) for name, _ in found)
+    width = max(len(what) for what, _ in found)
     return [
-        f"trace {turn}: {on_one_line(trace.question)}", made(trace), ending(trace), "", *(f"{name:<{width}}  {value}" for name, value in found)
+        f"{name}: {on_one_line(trace.question)}", made(trace), ending(trace), "", *(f"{what:<{width}}  {value}" for what, value in found)
     ]  # fmt: skip
 
 
-def _as_text(turn: int, trace: Trace) -> str:
-    """Statistics, then the steps with their marks and texts, then the answer."""
-    lines = _statistics(turn, trace)
+def as_text(trace: Trace, name: str) -> str:
+    """Statistics, then the steps with their marks and texts, then the answer. `name`: what to call it."""
+    lines = _statistics(trace, name)
     for i, step in enumerate(trace.steps if trace.thought.strip() else [], 1):
         lines += ["", f"{i} {MARKS[step.kind]} {step.kind}, {cost(step)}", *indented(trace.step_text(step))]
     return "\n".join([*lines, "", "answer", *indented(trace.answer or "(none)")])

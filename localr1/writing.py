@@ -29,7 +29,7 @@ class Writer:
         self._held = ""
 
     def write(self, text: str) -> None:
-        text = self._held + text
+        text = self._held + text if self.open else (self._held + text).lstrip("\n")
         shown = text.rstrip()
         self._held = text[len(shown) :]
         if not shown:

@@ -157,6 +157,14 @@ def test_chat_without_a_terminal_is_refused() -> None:
         assert "needs a terminal" in done.stderr and "localr1 ask" in done.stderr
 
 
+def test_the_plain_chat_reads_questions_from_a_pipe() -> None:
+    done = localr1_run("chat", "--plain", "--temperature", "0", stdin=f"{STRAWBERRY}\n/again\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("**3**") == 2 and "\x1b" not in done.stdout
+    assert [line for line in done.stdout.splitlines() if line.endswith(":")] == ["Thinking:", "Answer:", "Answer:"]
+    assert localr1_run("chat", "--plain", str(paths.assets() / "nothing"), stdin="").returncode == 1
+
+
 @pytest.mark.parametrize(
     "arguments", [["--temperature", "hot"], ["ask", "--max-tokens", "0", "x"], ["ask", "--top-p", "1.5", "x"], ["sing"], ["quantize"]]
 )

@@ -4,7 +4,10 @@ import pytest
 from tui.driving import chat
 
 from localr1.commands import COMMANDS, Typed, completions, parse
+from localr1.plain import PlainChat
 from localr1.tui.help import help_content
+from localr1.turn import Rules
+from scripted import ScriptedBackend
 
 
 def test_every_command_is_in_the_help():
@@ -27,9 +30,10 @@ def test_commands(text, name, value, problem):
     assert typed is not None and (typed.name, typed.value if not problem else "", typed.problem) == (name, value, problem)
 
 
-def test_the_screen_carries_out_every_command():
+def test_the_screen_and_the_plain_chat_carry_out_every_command():
     app, _ = chat()
-    assert set(app._handlers) == set(COMMANDS)
+    plain = PlainChat(lambda say: ScriptedBackend(), Rules(), None)
+    assert set(app._handlers) == set(plain._handlers) == set(COMMANDS)
 
 
 def test_aliases_and_completions():

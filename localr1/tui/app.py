@@ -14,7 +14,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal
 from textual.widgets import Markdown, Static
 
-from localr1.commands import Typed, parse
+from localr1.commands import Typed, parse, rule_line
 from localr1.history import History
 from localr1.tui.engine import Engine, OpenBackend
 from localr1.tui.help import help_content
@@ -207,10 +207,7 @@ class ChatApp(App[None]):
     async def _set(self, command: Typed) -> None:
         """A rule of the turn, from the next one on."""
         self.engine.set_rules(**command.changes())
-        rules = self.engine.rules
-        thinking = {"auto": "Thinks as the model likes", "off": "Answers without thinking", "force": "Always thinks"}[rules.thinking]
-        budget = "No budget for thoughts" if rules.think_budget is None else f"Thoughts are closed after {rules.think_budget:,} tokens"
-        self.status.hint({"think": thinking, "budget": budget, "loops": f"Loops: {rules.on_loop}"}[command.name])
+        self.status.hint(rule_line(command.name, self.engine.rules))
 
     async def on_trace_view_steer(self, event: TraceView.Steer) -> None:
         await self.steering.from_trace(event)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import groupby
-
 from textual.content import Content
 
-from localr1.commands import COMMANDS
+from localr1.commands import help_rows
 
 _KEYS = (
     ("Enter", "send; Shift+Enter, Alt+Enter, Ctrl+J: new line"),
@@ -22,8 +20,7 @@ _COLUMN = 26
 
 def help_content() -> Content:
     parts = [_group("Keys", list(_KEYS))]
-    for group, commands in groupby(COMMANDS.values(), key=lambda command: command.group):
-        parts.append(_group(group, [(command.usage, command.help) for command in commands]))
+    parts += [_group(title, rows) for title, rows in help_rows()]
     return Content("\n\n").join(parts)
 
 

@@ -1,0 +1,225 @@
+"""`localr1 chat --plain`: the chat line by line, for screen readers, pipes and simple terminals. Nothing is drawn twice, nothing moves."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from io import TextIOWrapper
+from pathlib import Path
+
+from localr1 import editor, steering
+from localr1.commands import Typed, help_rows, parse, rule_line
+from localr1.endings import end_line
+from localr1.history import History
+from localr1.lines import Lines, being_edited
+from localr1.text import printable
+from localr1.tui.engine import Engine, Exchange, Failed, OpenBackend
+from localr1.turn import Event, Rules, ThoughtDelta
+from localr1.writing import Writer, interrupt_cancels, write_reply
+
+Handler = Callable[[Typed], None]  # carries out a command
+
+_LOOKS_EVERY_S = 1 / 30  # for what the engine has written
+_PROGRESS_AFTER_S, _PROGRESS_EVERY_S = 1.0, 10.0  # lines on what takes long
+_EVENTS = 400
+_KEYS = (
+    ("Ctrl+C", "stops the reply; in a line, clears it; in an empty one, twice: leaves"),
+    ("Ctrl+D", "leaves"),
+    ("Tab", "completes a command"),
+    ("a \\ at the end", "the question goes on in the next line"),
+    ('"""', 'begins a question of many lines, which another """ ends'),
+)
+
+
+class ReplyFailed(Exception):
+    """The reply could not be written, or broke off; the message says why."""
+
+
+class PlainChat:
+    """As tui.app.ChatApp, without a screen. `history`: the file that conversations are kept in; None keeps none."""
+
+    def __init__(self, open_backend: OpenBackend, rules: Rules, history: Path | None) -> None:
+        self.engine = Engine(open_backend, rules, History(history))
+        self.last: Exchange | None = None  # the last reply
+        self._lines = Lines()
+        self._over = False
+        self._failed = False
+        self._problem_told = ""
+        self._handlers: dict[str, Handler] = {
+            "help": self._help, "trace": self._trace, "new": self._new, "quit": self._quit, "edit": self._edit,
+            **dict.fromkeys(("think", "budget", "loops"), self._set),
+            **dict.fromkeys(("answer", "longer", "reroll", "again"), self._steer),
+        }  # fmt: skip
+
+    def run(self) -> int:
+        """Chat until the person leaves; the exit code."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):
+                stream.reconfigure(errors="replace")  # what the terminal has no character for
+        self.engine.start()
+        try:
+            return self._chat()
+        finally:
+            self.engine.close()
+
+    def _chat(self) -> int:
+        if not self._is_loaded():
+            print(f"localr1: {self.engine.failure}", file=sys.stderr)
+            return 1
+        leaving = False
+        while not self._over:
+            try:
+                text = self._lines.read().strip()
+            except EOFError:
+                break
+            except KeyboardInterrupt:
+                if leaving and not being_edited():
+                    break
+                leaving = not being_edited()
+                say("\nPress Ctrl+C again to quit." if leaving else "")
+                continue
+            except UnicodeDecodeError as error:
+                if not self._lines.typed:
+                    print(f"localr1: standard input is no UTF-8 text (byte {error.start}); convert it first", file=sys.stderr)
+                    return 1
+                say("That is no UTF-8 text; set the terminal to UTF-8.")
+                continue
+            leaving = False
+            if text:
+                self._take(text)
+        if self._lines.typed and not self._over:
+            say("")
+        return 1 if self._failed and not self._lines.typed else 0
+
+    def _is_loaded(self) -> bool:
+        """Wait for the model, and tell what takes long."""
+        told, due_at = "", time.monotonic() + _PROGRESS_AFTER_S
+        while (session := self.engine.session) is None and not self.engine.failure:
+            if self.engine.progress != told and time.monotonic() > due_at:
+                told, due_at = self.engine.progress, time.monotonic() + _PROGRESS_EVERY_S
+                say(told)
+            time.sleep(_LOOKS_EVERY_S)
+        if session is None:
+            return False
+        info = session.backend.info
+        if self._lines.typed:
+            say(printable(f"{info.name}, {info.format}, a context of {info.context_length:,} tokens. /help lists the commands.\n"))
+        return True
+
+    def _take(self, text: str) -> None:
+        command = parse(text)
+        if command is None:
+            self._play(self.engine.ask(text), self._waits(self.engine.rules))
+        elif command.problem:
+            say(command.problem)
+        elif command.question:
+            changes = command.changes()
+            self._play(self.engine.ask(command.question, **changes), self._waits(Rules(**changes)))
+        else:
+            self._handlers[command.name](command)
+
+    # replies
+
+    @staticmethod
+    def _waits(rules: Rules) -> bool:
+        return rules.think_budget is not None or rules.thinking == "off"
+
+    def _play(self, exchange: Exchange, waits: bool, known: str = "") -> None:
+        """Write a reply as it comes. `known`: the thought that is on paper already."""
+        thought = Writer(sys.stdout, "2", "Thinking:")
+        answer = Writer(sys.stdout, heading="Answer:")
+        try:
+            with interrupt_cancels(lambda: self.engine.cancel(exchange)):
+                end, told = write_reply(without(self._events(exchange), known), thought, answer, waits)
+        except ReplyFailed as error:
+            self._failed = True
+            say(f"{error}\n")
+            return
+        self.last = exchange
+        for note in told:
+            say(note.capitalize())
+        say(f"[{end_line(end, ', ')}]\n")
+        if self.engine.history.problem != self._problem_told:
+            self._problem_told = self.engine.history.problem
+            say(f"This conversation is not kept: {self._problem_told}")
+
+    def _events(self, exchange: Exchange) -> Iterator[Event]:
+        while True:
+            for event in exchange.take(_EVENTS):
+                if isinstance(event, Failed):
+                    raise ReplyFailed(event.message)
+                yield event
+            time.sleep(_LOOKS_EVERY_S)
+
+    # commands
+
+    def _help(self, _: Typed) -> None:
+        groups = [("Lines", list(_KEYS)), *help_rows()]
+        width = max(len(name) for _, rows in groups for name, _ in rows)
+        for title, rows in groups:
+            say("\n".join([title, *(f"  {name:<{width}}  {text}" for name, text in rows), ""]))
+
+    def _set(self, command: Typed) -> None:
+        self.engine.set_rules(**command.changes())
+        say(rule_line(command.name, self.engine.rules))
+
+    def _steer(self, command: Typed) -> None:
+        self._go_on(command.name, steering.beginning(command.name))
+
+    def _edit(self, command: Typed) -> None:
+        session = self.engine.session
+        old = "" if session is None or session.reply is None else session.reply.thought
+        if not old:
+            say("There is no thought to edit yet")
+            return
+        try:
+            new = editor.edit(old)
+        except editor.EditorError as error:
+            say(str(error))
+            return
+        new = new.removesuffix("\n") if not old.endswith("\n") else new
+        if new == old:
+            say("The thought is as it was")
+        else:
+            self._go_on(command.name, lambda reply, backend: steering.edited(reply, new, backend))
+
+    def _go_on(self, how: str, begin: steering.Begin) -> None:
+        """Have the last reply go on in another way; what it keeps of the thought is not written again."""
+        session = self.engine.session
+        if self.last is None or session is None or session.reply is None:
+            say("There is no reply to steer yet")
+            return
+        known = "" if how == "reroll" else session.reply.thought
+        self._play(self.engine.steer(self.last.question, begin), how == "answer" or self._waits(self.engine.rules), known)
+
+    def _trace(self, _: Typed) -> None:
+        from localr1.tracing import as_text
+
+        if self.last is None or self.last.trace is None:
+            say("There is no trace yet")
+        else:
+            say(as_text(self.last.trace, "trace") + "\n")
+
+    def _new(self, _: Typed) -> None:
+        self.last = None
+        self.engine.new_chat()
+        say("A new chat.\n")
+
+    def _quit(self, _: Typed) -> None:
+        self._over = True
+
+
+def without(events: Iterator[Event], known: str) -> Iterator[Event]:
+    """The events of a steered reply, but not what it was given of a thought that is known already."""
+    for event in events:
+        if isinstance(event, ThoughtDelta) and event.given and event.text:
+            if known.startswith(event.text):
+                known = known.removeprefix(event.text)
+                continue
+            known = ""
+        yield event
+
+
+def say(text: str) -> None:
+    print(text, flush=True)

@@ -1,0 +1,111 @@
+"""The chat line by line: what is written, in which order, and what it is told."""
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from backends.base import BackendError
+from localr1.lines import question
+from localr1.plain import PlainChat
+from localr1.tui.engine import OpenBackend
+from localr1.turn import Rules
+from scripted import ScriptedBackend
+
+THINK = ["Let", " me", " count", ".", "</think>", "\n\n"]
+END = "[7 tokens, 100.0 tokens/s]"
+
+
+def talk(
+    monkeypatch: pytest.MonkeyPatch, text: str, open_backend: OpenBackend, rules: Rules | None = None, history: Path | None = None
+) -> int:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    return PlainChat(open_backend, rules or Rules(), history).run()
+
+
+def test_a_conversation_reads_from_top_to_bottom(monkeypatch, capsys):
+    backend = ScriptedBackend([*THINK, "600"], ["Now", "</think>", "12\x1b[2J"])
+    assert talk(monkeypatch, "How many?\nAnd\\\ntwice?\n\n", lambda say: backend) == 0
+    shown = capsys.readouterr().out
+    assert shown == (
+        f"You: How many?\nThinking:\nLet me count.\n\nAnswer:\n600\n{END}\n\n"
+        "You: And\\\n... twice?\nThinking:\nNow\n\nAnswer:\n12␛[2J\n[3 tokens, 100.0 tokens/s]\n\nYou: \n"
+    )
+    assert "And\ntwice?" in backend.decode(backend.seen[1]) and backend.closed
+
+
+def test_what_is_kept_of_a_steered_thought_is_not_written_again(monkeypatch, capsys):
+    backend = ScriptedBackend([*THINK, "600"], ["601"], [" once", " more", "</think>", "602"])
+    talk(monkeypatch, "How many?\n/again\n/longer\n/trace\n", lambda say: backend)
+    again, longer, trace = capsys.readouterr().out.split("You: /")[1:4]
+    assert again.startswith("again\nAnswer:\n601\n")
+    assert longer.startswith("longer\nThinking:\nWait, once more\n\nAnswer:\n602\n")
+    assert "Let me count.\n    Wait, once more" in trace and "    602" in trace
+
+
+def test_settings_and_words_on_what_cannot_be_done(monkeypatch, capsys):
+    backend = ScriptedBackend(["4"], [*THINK, "5"])
+    talk(monkeypatch, "/again\n/edit\n/trace\n/sing\n/budget 9\n/think off Two?\n/new\n/longer\n/quit\nnever asked\n", lambda say: backend)
+    said = capsys.readouterr().out
+    for line in (
+        "no reply to steer yet",
+        "no thought to edit",
+        "no trace yet",
+        "no command /sing",
+        "closed after 9 tokens",
+        "Answer:\n4",
+        "A new chat.",
+    ):
+        assert line in said
+    assert said.count("no reply to steer yet") == 2 and "never asked" not in said
+
+
+def test_the_thought_is_edited(monkeypatch, capsys, tmp_path):
+    editor = tmp_path / "editor"
+    editor.write_text("#!/bin/sh\nprintf 'Let me guess.' > \"$1\"\n")
+    editor.chmod(0o755)
+    monkeypatch.setenv("VISUAL", str(editor))
+    backend = ScriptedBackend([*THINK, "600"], ["</think>", "7"])
+    talk(monkeypatch, "How many?\n/edit\n/edit\n", lambda say: backend)
+    assert "Thinking:\n guess.\n\nAnswer:\n7\n" in capsys.readouterr().out
+
+
+def test_failures_are_a_line_and_an_exit_code(monkeypatch, capsys):
+    def broken(say):
+        raise BackendError("no model here; pull one")
+
+    assert talk(monkeypatch, "Hello?\n", broken) == 1
+    assert capsys.readouterr().err == "localr1: no model here; pull one\n"
+    backend = ScriptedBackend(["</think>", "4"], context=200)
+    assert talk(monkeypatch, "word " * 50 + "\nTwo?\n", lambda say: backend) == 1
+    assert "holds 200" in capsys.readouterr().out and len(backend.seen) == 1
+
+
+def test_a_store_that_fails_is_told_once(monkeypatch, capsys, tmp_path):
+    (tmp_path / "history.db").write_text("no database, but long enough to be taken for one by nobody")
+    backend = ScriptedBackend(["</think>", "4"], ["</think>", "5"])
+    talk(monkeypatch, "One?\nTwo?\n", lambda say: backend, history=tmp_path / "history.db")
+    assert capsys.readouterr().out.count("This conversation is not kept: ") == 1
+
+
+def test_bytes_that_are_no_text_end_it_with_a_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9\n"), encoding="utf-8"))
+    assert PlainChat(lambda say: ScriptedBackend(), Rules(), None).run() == 1
+    assert capsys.readouterr().err == "localr1: standard input is no UTF-8 text (byte 3); convert it first\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "read"),
+    [
+        (["one"], "one"), (["one\\", "two\\", "three"], "one\ntwo\nthree"), (["one\\"], "one\n"),
+        (['"""', "a", "", " b", '"""'], "a\n\n b"), (['"""a', 'b"""'], "a\nb"), (['"""a"""'], "a"), (['"""a', "b"], "a\nb"),
+    ],
+)  # fmt: skip
+def test_questions_of_several_lines(lines, read):
+    def line(prompt):
+        if not lines:
+            raise EOFError
+        return lines.pop(0)
+
+    assert question(line) == read and not lines
