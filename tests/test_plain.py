@@ -41,7 +41,7 @@ def test_what_is_kept_of_a_steered_thought_is_not_written_again(monkeypatch, cap
     again, longer, trace = capsys.readouterr().out.split("You: /")[1:4]
     assert again.startswith("again\nAnswer:\n601\n")
     assert longer.startswith("longer\nThinking:\nWait, once more\n\nAnswer:\n602\n")
-    assert "Let me count.\n    Wait, once more" in trace and "    602" in trace
+    assert "    Let me count.\n" in trace and "    Wait, once more\n" in trace and "    602" in trace
 
 
 def test_settings_and_words_on_what_cannot_be_done(monkeypatch, capsys):
