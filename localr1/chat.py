@@ -10,21 +10,26 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from backends.base import Backend
-from localr1.prompt import Message, render
+from backends.base import Backend, Cancel, common_prefix
+from localr1.prompt import Message, Prompt, PromptError, render, with_system
 from localr1.steering import CannotSteer
 from localr1.turn import Event, Reply, Rules, Start, Turn, TurnEnd
 
 
 class ChatSession:
-    """`send` and `steer` run on one thread; `cancel` and `answer_now` may be called from any other. The rules hold from the next turn on."""
+    """`send` and `steer` run on one thread; `cancel` and `answer_now` may be called from any other. The rules hold from the next turn on.
 
-    def __init__(self, backend: Backend, rules: Rules | None = None) -> None:
+    `before`: a session whose conversation is taken over, with another model or a larger context.
+    """
+
+    def __init__(self, backend: Backend, rules: Rules | None = None, before: ChatSession | None = None) -> None:
         self.backend = backend
         self.rules = Rules() if rules is None else rules
-        self.history: list[Message] = []
-        self.reply: Reply | None = None  # the one being written, or the last one
+        self.history: list[Message] = [] if before is None else before.history
+        self.reply: Reply | None = None  # the one being written, or the last one, if this model wrote it
         self.context_tokens = 0  # what the last turn filled of the context
+        if before is not None and _same_model(before.backend, backend):
+            self.reply, self.context_tokens = before.reply, before.context_tokens
         self._turn: Turn | None = None
         self.cancelled = False
 
@@ -34,12 +39,14 @@ class ChatSession:
 
         Raises PromptError, EngineError or PromptTooLong before the first event, with the history as it was.
         """
-        self.cancelled = False
-        rules = replace(self.rules, **changes)
-        question = Message("user", text)
-        prompt = render([*self.history, question], self.backend.chat_format)
-        reply = Reply(text, tuple(self.backend.encode(prompt.segments)), prompt.opens_thought)
-        return self._play(self.history, Turn(self.backend, reply, rules, Start(), lambda: self.cancelled))
+        return self._ask(self.history, text, replace(self.rules, **changes))
+
+    def ask_again(self) -> Iterator[Event]:
+        """Ask the last question again, whichever model answered it; the new reply takes the old one's place. Raises as `send`; CannotSteer:
+        there is none."""
+        if not self.history:
+            raise CannotSteer("there is no reply yet")
+        return self._ask(self.history[:-2], self.history[-2].content, self.rules)
 
     def steer(self, start: Start) -> Iterator[Event]:
         """Write the last reply again from another beginning (localr1.steering makes them); it takes the old one's place in the history.
@@ -54,9 +61,30 @@ class ChatSession:
 
     def last_reply(self) -> Reply:
         """Raises CannotSteer: there is none."""
-        if self.reply is None or not self.history:
+        if not self.history:
             raise CannotSteer("there is no reply yet")
+        if self.reply is None:
+            raise CannotSteer("another model wrote the last reply; /reroll lets this one answer")
         return self.reply
+
+    def prepare(self, cancel: Cancel) -> None:
+        """Compute what the prompt of any next question begins with. It takes the place of the last thought, which the next prompt leaves out,
+        in the backend's cache."""
+        one, other = (self.backend.encode(self._prompt(self.history, text, self.rules).segments) for text in ("A", "1"))
+        self.backend.prefill(one[: common_prefix(one, other)], cancel)
+
+    def _ask(self, history: list[Message], text: str, rules: Rules) -> Iterator[Event]:
+        self.cancelled = False
+        prompt = self._prompt(history, text, rules)
+        reply = Reply(text, tuple(self.backend.encode(prompt.segments)), prompt.opens_thought)
+        return self._play(history, Turn(self.backend, reply, rules, Start(), lambda: self.cancelled))
+
+    def _prompt(self, history: list[Message], text: str, rules: Rules) -> Prompt:
+        messages = with_system([*history, Message("user", text)], rules.system, rules.system_in_question)
+        prompt = render(messages, self.backend.chat_format)
+        if rules.system.strip() not in prompt.text:
+            raise PromptError("this model's chat template leaves system messages out; set system_in_question to true")
+        return prompt
 
     def _play(self, history: list[Message], turn: Turn) -> Iterator[Event]:
         self._turn = turn
@@ -87,3 +115,8 @@ class ChatSession:
         """Forget the conversation."""
         self.history, self.reply = [], None
         self.context_tokens = 0
+
+
+def _same_model(one: Backend, other: Backend) -> bool:
+    """Whatever their contexts: what one wrote, the other can go on with."""
+    return one.name == other.name and replace(one.info, context_length=0) == replace(other.info, context_length=0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from itertools import chain
@@ -46,6 +46,16 @@ class Prompt:
     @property
     def text(self) -> str:
         return "".join(s.text for s in self.segments)
+
+
+def with_system(messages: Sequence[Message], text: str, in_question: bool) -> list[Message]:
+    """`text` put before the conversation: at the head of its first question, as DeepSeek advises for R1, or as a message of its own."""
+    if not text:
+        return list(messages)
+    if not in_question:
+        return [Message("system", text), *messages]
+    first, *rest = messages
+    return [replace(first, content=f"{text}\n\n{first.content}"), *rest]
 
 
 def render(messages: Sequence[Message], chat: ChatFormat) -> Prompt:

@@ -217,7 +217,8 @@ class Settings:
         from localr1.turn import Rules
 
         sampling = Sampling(**{each.name: getattr(self.sampling, each.name) for each in fields(self.sampling)})
-        return Rules(sampling, self.thinking.budget, self.thinking.mode, self.thinking.on_loop)
+        thinking, chat = self.thinking, self.chat
+        return Rules(sampling, thinking.budget, thinking.mode, thinking.on_loop, chat.system, chat.system_in_question)
 
 
 @cache

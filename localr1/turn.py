@@ -120,12 +120,15 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a turn goes by. `think_budget`: thought tokens, sampled now, after which the answer is asked for."""
+    """What a turn goes by. `think_budget`: thought tokens, sampled now, after which the answer is asked for. `system`: text before the
+    conversation, in its first question or as a message of its own."""
 
     sampling: Sampling = Sampling()
     think_budget: int | None = None
     thinking: Thinking = "auto"
     on_loop: OnLoop = "answer"
+    system: str = ""
+    system_in_question: bool = True
 
 
 def tag(text: str, backend: Backend) -> Segment:

@@ -39,6 +39,7 @@ class ScriptedBackend:
         self.chat_format = ChatFormat(template, BOS, EOS, ADDED)
         self.seen: list[list[int]] = []
         self.samplings: list[Sampling] = []
+        self.prefilled: list[list[int]] = []
         self.closed = False
         self._ids: dict[str, int] = {}
         self._held: list[int] = []
@@ -76,6 +77,8 @@ class ScriptedBackend:
         yield End("cancelled" if cancel.is_set() else reason, len(ids), reused, new, 0.01, 0.01 * new)
 
     def prefill(self, ids: Sequence[int], cancel: Cancel) -> int:
+        self.prefilled.append(list(ids))
+        self._held = list(ids)
         return len(ids)
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import pytest
 from test_reasoning import CASES
 
-from backends.base import PromptTooLong, Sampling, Segment
+from backends.base import Cancel, PromptTooLong, Sampling, Segment
 from localr1.chat import ChatSession
-from localr1.prompt import Message
+from localr1.prompt import Message, PromptError
+from localr1.steering import CannotSteer
 from localr1.turn import AnswerDelta, Event, Rules, ThoughtDelta, TurnEnd
 from scripted import TEMPLATE, ScriptedBackend
 
@@ -184,3 +185,60 @@ def test_a_turn_has_the_same_parts_at_every_cut(opens: bool, stream: str, though
         assert run(session, "x")[:2] == (thought, answer)
         assert session.reply is not None and (session.reply.thought, session.reply.answer) == (thought, answer)
         assert session.history[-1] == Message("assistant", answer, thought)
+
+
+def test_what_is_prepared_is_all_of_the_next_prompt_but_the_new_text() -> None:
+    backend = ScriptedBackend(REPLY, REPLY)
+    session = ChatSession(backend)
+    run(session, "first")
+    session.prepare(Cancel())
+    assert backend.decode(backend.prefilled[0]).endswith("<｜User｜>first<｜Assistant｜>There are **2**.<｜end▁of▁sentence｜><｜User｜>")
+    end = run(session, "second")[2].end
+    assert end.prompt_tokens - end.reused_tokens == len("second") + len("｜｜\n")  # two tags and a line break are three tokens
+
+
+def test_system_text_goes_into_the_first_question_alone_and_not_into_the_history() -> None:
+    backend = ScriptedBackend(REPLY, REPLY)
+    session = ChatSession(backend, Rules(system="Be kind."))
+    run(session, "first")
+    run(session, "second")
+    prompt = backend.decode(backend.seen[1])
+    assert "<｜User｜>Be kind.\n\nfirst<｜Assistant｜>" in prompt and "<｜User｜>second<｜Assistant｜>" in prompt
+    assert prompt.startswith(backend.decode(backend.seen[0]).removesuffix("<think>\n"))  # so that it is reused from turn to turn
+    assert session.history[0] == Message("user", "first")
+
+
+def test_system_text_as_a_message_is_the_templates_to_place_and_is_never_lost_in_silence() -> None:
+    """Published ones hoist it to the front; one that has no place for it says so."""
+    hoisting = "{{ bos_token }}{{ messages[0].content if messages[0].role == 'system' }}" + TEMPLATE.removeprefix("{{ bos_token }}")
+    backend = ScriptedBackend(REPLY, template=hoisting)
+    rules = Rules(system="Be kind.", system_in_question=False)
+    run(ChatSession(backend, rules), "first")
+    assert backend.decode(backend.seen[0]).startswith("<｜begin▁of▁sentence｜>Be kind.<｜User｜>first<｜Assistant｜>")
+    with pytest.raises(PromptError, match="leaves system messages out; set system_in_question to true"):
+        ChatSession(ScriptedBackend(REPLY), rules).send("first")
+
+
+def test_another_model_takes_the_conversation_over_but_cannot_steer_what_it_did_not_write() -> None:
+    first, second = ScriptedBackend(REPLY), ScriptedBackend(REPLY)
+    object.__setattr__(second.info, "name", "another")
+    before = ChatSession(first)
+    run(before, "first")
+    session = ChatSession(second, before.rules, before)
+    with pytest.raises(CannotSteer, match="another model wrote the last reply; /reroll"):
+        session.last_reply()
+    list(session.ask_again())
+    assert second.decode(second.seen[0]) == first.decode(first.seen[0])
+    assert len(session.history) == 2 and session.last_reply().answer == "There are **2**."
+
+
+def test_the_same_model_with_another_context_can_steer_what_it_wrote() -> None:
+    before = ChatSession(ScriptedBackend(REPLY, context=200))
+    run(before, "first")
+    session = ChatSession(ScriptedBackend(REPLY, context=400), before.rules, before)
+    assert session.last_reply().answer == "There are **2**." and session.context_tokens == before.context_tokens
+
+
+def test_nothing_is_asked_again_before_the_first_question() -> None:
+    with pytest.raises(CannotSteer, match="no reply yet"):
+        ChatSession(ScriptedBackend()).ask_again()

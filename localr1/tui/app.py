@@ -18,8 +18,9 @@ from localr1.commands import Typed, parse, rule_line
 from localr1.history import History
 from localr1.tui.engine import Engine, OpenBackend
 from localr1.tui.help import help_content
+from localr1.tui.models import Models
 from localr1.tui.prompt_input import PromptInput, learn_alt_enter
-from localr1.tui.status import HINT_S, Field, StatusBar, model_fields
+from localr1.tui.status import HINT_S, StatusBar, model_fields
 from localr1.tui.steering import Steering
 from localr1.tui.theme import THEME
 from localr1.tui.thought import Thought
@@ -31,7 +32,6 @@ from localr1.turn import Rules
 Handler = Callable[[Typed], Awaitable[None]]  # carries out a command
 
 FRAMES_PER_S = 30
-_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _WIDE = 120  # columns: from here on the trace stands beside the chat
 
 
@@ -62,7 +62,6 @@ class ChatApp(App[None]):
         self.turn: Turn | None = None  # the one that is waiting or being written
         self.last: Turn | None = None  # the last of the conversation
         self._tokens_per_s: float | None = None
-        self._failure_shown = False
         self._problem_shown = ""
         self._pump_due = False
         self._quit_asked_at = float("-inf")
@@ -72,7 +71,8 @@ class ChatApp(App[None]):
         self.input = PromptInput()
         self.status = StatusBar()
         self.steering = Steering(self)
-        self._handlers: dict[str, Handler] = self._commands() | self.steering.commands()
+        self.models = Models(self)
+        self._handlers: dict[str, Handler] = self._commands() | self.steering.commands() | self.models.commands()
 
     def compose(self) -> ComposeResult:
         with Container(id="body"):
@@ -108,8 +108,7 @@ class ChatApp(App[None]):
     async def _pump(self) -> None:
         """Bring the screen up to date with the worker, some thirty times a second and never once a token."""
         self._pump_due = False
-        if self.engine.failure and not self._failure_shown:
-            await self._show_load_failure()
+        await self.models.pump()
         if self.turn is not None:
             await self._pump_turn(self.turn)
         self._draw_status()
@@ -141,21 +140,12 @@ class ChatApp(App[None]):
         if turn.over and turn.exchange.trace is not None:
             self.trace.finish(turn.exchange.trace)
 
-    async def _show_load_failure(self) -> None:
-        self._failure_shown = True
-        await self.transcript.notice(f"The model could not be loaded: {self.engine.failure}", "error")
-        if self.turn is not None:
-            await self._take_back(self.turn)
-
     def _draw_status(self) -> None:
         session = self.engine.session
         if session is not None:
             self.status.show(model_fields(session.backend, session.context_tokens, self._tokens_per_s))
-        elif self.engine.failure:
-            self.status.show([Field("No model · /quit leaves", 0)])
         else:
-            spin = _SPINNER[int(monotonic() * 10) % len(_SPINNER)]
-            self.status.show([Field(f"{spin} {self.engine.progress}", 0)])
+            self.status.show(self.models.fields())
         self.input.placeholder = "Esc stops the reply" if self.turn is not None else "Ask something"
 
     # what the person does
@@ -258,13 +248,14 @@ class ChatApp(App[None]):
                 self.input.focus()
             return
         if self.turn is None:
-            self.screen.clear_selection()
+            if not self.models.cancel():
+                self.screen.clear_selection()
             return
         self.engine.cancel(self.turn.exchange)  # before looking whether it has begun: the worker looks the other way round
         if self.turn.exchange.started_at is None:
-            await self._take_back(self.turn)
+            await self.take_back(self.turn)
 
-    async def _take_back(self, turn: Turn) -> None:
+    async def take_back(self, turn: Turn) -> None:
         self.turn = None
         turn.failure = "Stopped before it began"
         if await self.steering.over(turn):

@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
-from backends.base import Backend
+from backends.base import Backend, Cancel
 from localr1.chat import ChatSession
 from localr1.history import History
 from localr1.steering import Begin
@@ -49,10 +49,20 @@ class Exchange:
         return [self._events.popleft() for _ in range(min(most, len(self._events)))]
 
 
+class Opening:
+    """A model being opened. `over`: it is, or is not, and then `problem` says why. `rules`: that hold with it; None: those that held before."""
+
+    def __init__(self, open_backend: OpenBackend, rules: Rules | None = None) -> None:
+        self.open_backend, self.rules = open_backend, rules
+        self.cancelled = self.over = False
+        self.problem = ""
+
+
 class Engine:
     """Owns the worker thread, and with it the backend and the conversation.
 
-    `progress`, `failure` and `session` are written by the worker and only read by others.
+    `session` is None while no model is there: it is being opened, and `progress` says how far that is, or could not be, and `failure` says
+    why. `opening`: the one that is being opened, or was last. All are written by the worker and only read by others.
     """
 
     def __init__(self, open_backend: OpenBackend, rules: Rules, history: History) -> None:
@@ -61,8 +71,11 @@ class Engine:
         self.session: ChatSession | None = None
         self.rules = rules
         self.history = history
-        self._open_backend = open_backend
-        self._jobs: SimpleQueue[Callable[[ChatSession], None] | None] = SimpleQueue()
+        self.opening = Opening(open_backend)
+        self._opened: Opening | None = None  # the last one that worked
+        self._before: ChatSession | None = None  # whose conversation the next session takes over
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._idle = Cancel()  # ends what is done only while nothing else is
         self._closing = False
         # A daemon: an engine that hangs in native code must not keep the terminal.
         self._thread = Thread(target=self._run, name="engine", daemon=True)
@@ -70,16 +83,28 @@ class Engine:
     def start(self) -> None:
         self._thread.start()
 
+    def switch(self, open_backend: OpenBackend, rules: Rules | None = None) -> Opening:
+        """Go on with another model, once what was asked for before is done. The old one is closed first, and opened again if that fails."""
+        opening = Opening(open_backend, rules)
+        self._put(lambda: self._switch(opening))
+        return opening
+
     def ask(self, question: str, **changes: Any) -> Exchange:
         """Play a turn as soon as the model is there and idle. `changes`: to the rules, for this turn."""
         exchange = Exchange(question)
-        self._jobs.put(lambda session: self._play(session, exchange, lambda: session.send(question, **changes)))
+        self._put(lambda: self._play(exchange, lambda session: session.send(question, **changes)))
         return exchange
 
     def steer(self, question: str, begin: Begin) -> Exchange:
         """Play the last turn again from another beginning."""
         exchange = Exchange(question, steered=True)
-        self._jobs.put(lambda session: self._play(session, exchange, lambda: session.steer(begin(session.last_reply(), session.backend))))
+        self._put(lambda: self._play(exchange, lambda session: session.steer(begin(session.last_reply(), session.backend))))
+        return exchange
+
+    def reroll(self, question: str) -> Exchange:
+        """Play the last turn again, whichever model played it."""
+        exchange = Exchange(question, steered=True)
+        self._put(lambda: self._play(exchange, lambda session: session.ask_again()))
         return exchange
 
     def answer_now(self) -> None:
@@ -93,6 +118,10 @@ class Engine:
         if self.session is not None:
             self.session.rules = self.rules
 
+    def prepare(self) -> None:
+        """Compute what the next prompt begins with, until something else is to be done."""
+        self._jobs.put(self._prepare)
+
     def cancel(self, exchange: Exchange) -> None:
         """End the reply within a token, or never begin it."""
         exchange.cancelled = True
@@ -101,46 +130,89 @@ class Engine:
 
     def new_chat(self) -> None:
         """Forget the conversation once the turns asked for before are over."""
-        self._jobs.put(self._reset)
+        self._put(self._reset)
+
+    def do(self, job: Callable[[ChatSession], None]) -> None:
+        """Anything else that needs the model; nothing where there is none."""
+        self._put(lambda: None if self.session is None else job(self.session))
 
     def close(self) -> None:
         """End the running turn, close the backend, end the thread. Blocks for CLOSE_S at most."""
         self._closing = True
-        self._jobs.put(None)
+        self._put(None)
         deadline = time.monotonic() + CLOSE_S
         while self._thread.is_alive() and time.monotonic() < deadline:
             if self.session is not None:
                 self.session.cancel()  # again and again: a turn may be beginning just now
             self._thread.join(0.05)
 
+    # ---------------------------------------------------------------------------------------------- on the worker
+
+    def _put(self, job: Callable[[], None] | None) -> None:
+        self._jobs.put(job)
+        self._idle.set()
+
     def _run(self) -> None:
-        try:
-            backend = self._open_backend(self._say)
-        except Exception as error:  # whatever went wrong, the person gets to read it and the app stays
-            self.failure = one_line(error)
-            return
-        with backend:
-            self.session = ChatSession(backend, self.rules)
-            while (job := self._jobs.get()) is not None and not self._closing:
-                job(self.session)
+        self._switch(self.opening)
+        while not self._closing and (job := self._jobs.get()) is not None:
+            job()
+        self._close_backend()
         self.history.close()
 
+    def _switch(self, opening: Opening) -> None:
+        before = self._opened
+        self._close_backend()
+        if not self._open(opening) and before is not None and not self._closing:
+            self._open(Opening(before.open_backend, self.rules))
+            self.opening = opening  # its problem is what is to be told
+        opening.over = True
+
+    def _open(self, opening: Opening) -> bool:
+        self.opening, self.progress, self.failure = opening, "Loading the model", ""
+        try:
+            backend = opening.open_backend(self._say)
+        except Exception as error:  # whatever went wrong, the person gets to read it and the app stays
+            self.failure = opening.problem = "it was stopped" if opening.cancelled else one_line(error)
+            return False
+        self.rules = opening.rules or self.rules
+        self._opened = opening
+        self.session = ChatSession(backend, self.rules, self._before)
+        return True
+
+    def _close_backend(self) -> None:
+        if self.session is not None:
+            before, self.session = self.session, None
+            self._before = before
+            before.backend.close()
+
     def _say(self, line: str) -> None:
-        if self._closing:
+        if self._closing or self.opening.cancelled:
             raise InterruptedError("the chat was closed")  # so that a long conversion stops and tidies up
         self.progress = " ".join(printable(line).split())
 
-    def _reset(self, session: ChatSession) -> None:
-        session.reset()
-        self.history.new_conversation()
-
-    def _play(self, session: ChatSession, exchange: Exchange, begin: Callable[[], Iterator[Event]]) -> None:
-        exchange.started_at = time.monotonic()
-        if exchange.cancelled:
-            exchange.put(Failed("Cancelled before it began"))
+    def _prepare(self) -> None:
+        self._idle = cancel = Cancel()  # before looking whether something waits: `_put` does it the other way round
+        if self.session is None or not self._jobs.empty():
             return
         try:
-            events = begin()
+            self.session.prepare(cancel)
+        except Exception:  # the question will have it, too, and tell
+            return
+
+    def _reset(self) -> None:
+        self._before = None
+        if self.session is not None:
+            self.session.reset()
+        self.history.new_conversation()
+
+    def _play(self, exchange: Exchange, begin: Callable[[ChatSession], Iterator[Event]]) -> None:
+        exchange.started_at = time.monotonic()
+        session = self.session
+        if exchange.cancelled or session is None:
+            exchange.put(Failed("Cancelled before it began" if session is not None else "There is no model to ask: /model opens one"))
+            return
+        try:
+            events = begin(session)
             if exchange.cancelled:  # asked for just before the turn was there to be cancelled
                 session.cancel()
             for event in self.history.keep(session, events, instead=exchange.steered):

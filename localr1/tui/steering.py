@@ -9,6 +9,7 @@ from textual.app import SuspendNotSupported
 
 from localr1 import editor, steering
 from localr1.commands import Typed
+from localr1.tui.engine import Exchange
 from localr1.tui.turn import Turn
 
 if TYPE_CHECKING:
@@ -74,14 +75,22 @@ class Steering:
 
     async def _replace(self, what: str, token: int | None, choice: int | None) -> None:
         old, session = self._app.last, self._app.engine.session
-        if old is None or session is None or session.reply is None:
+        if old is None or session is None:
             return
-        begin = self._edited(session.reply.thought) if what == "edit" else steering.beginning(what, token, choice)
-        if begin is None:
-            return
+        engine, question = self._app.engine, old.exchange.question
+        if what == "reroll" and token is None:
+            await self.replace(old, engine.reroll(question))
+        elif what == "edit" and session.reply is not None:
+            if (begin := self._edited(session.reply.thought)) is not None:
+                await self.replace(old, engine.steer(question, begin))
+        else:
+            await self.replace(old, engine.steer(question, steering.beginning(what, token, choice)))
+
+    async def replace(self, old: Turn, exchange: Exchange) -> None:
+        """Show this reply in the old one's place."""
         old.display = False
         self._replaced = old
-        await self._app.begin(Turn(self._app.engine.steer(old.exchange.question, begin)))
+        await self._app.begin(Turn(exchange))
 
     def _edited(self, thought: str) -> steering.Begin | None:
         """What the person made of the thought; None if it is as it was."""

@@ -1,0 +1,54 @@
+"""The model behind the chat, from the screen: what is being opened is shown in place, can be stopped, and tells what went wrong."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from localr1.tui.engine import OpenBackend, Opening
+from localr1.tui.status import Field
+from localr1.turn import Rules
+
+if TYPE_CHECKING:
+    from localr1.tui.app import ChatApp, Handler
+
+_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+
+
+class Models:
+    def __init__(self, app: ChatApp) -> None:
+        self._app = app
+        self._awaited: Opening | None = app.engine.opening  # its end is still to be told
+
+    def commands(self) -> dict[str, Handler]:
+        return {}
+
+    def switch(self, open_backend: OpenBackend, rules: Rules | None = None) -> None:
+        """Go on with another model."""
+        self._awaited = self._app.engine.switch(open_backend, rules)
+
+    def cancel(self) -> bool:
+        """Give up what is being opened; False: nothing is."""
+        opening = self._app.engine.opening
+        if opening.over:
+            return False
+        opening.cancelled = True
+        return True
+
+    async def pump(self) -> None:
+        """Tell what has become of the model that is awaited."""
+        awaited = self._awaited
+        if awaited is None or not awaited.over:
+            return
+        self._awaited = None
+        if awaited.problem:
+            await self._app.transcript.notice(f"The model could not be loaded: {awaited.problem}", "error")
+        if self._app.engine.failure and self._app.turn is not None:
+            await self._app.take_back(self._app.turn)
+
+    def fields(self) -> list[Field]:
+        """The status bar's, while no model is there."""
+        engine = self._app.engine
+        if engine.failure and engine.opening.over:
+            return [Field("No model · /quit leaves", 0)]
+        return [Field(f"{_SPINNER[int(monotonic() * 10) % len(_SPINNER)]} {engine.progress}", 0)]

@@ -1,0 +1,153 @@
+"""Another model in mid-conversation: what goes on with it, what is shown meanwhile, what happens when it fails or is stopped."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from tui.driving import THINK, ask, chat, press, screen, send, shows, until
+
+from backends.base import Backend, Cancel, EngineError
+from localr1.tui.app import ChatApp
+from localr1.turn import Rules
+from scripted import ScriptedBackend
+
+
+def named(name: str, *replies: list[str], **options: object) -> ScriptedBackend:
+    backend = ScriptedBackend(*replies, **options)  # type: ignore[arg-type]
+    object.__setattr__(backend.info, "name", name)
+    return backend
+
+
+async def test_the_conversation_goes_on_with_the_other_model_and_its_rules():
+    app, old = chat([*THINK, "Adam"])
+    new = named("larger", [*THINK, "Eve"], [*THINK, "Cain"])
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ask(app, pilot, "Who was first?")
+        app.models.switch(lambda say: new, Rules(think_budget=99))
+        await shows(app, "larger ·")
+        assert old.closed
+        await ask(app, pilot, "And then?")
+        assert "Who was first?" in new.decode(new.seen[0]) and "Adam" in new.decode(new.seen[0])
+        assert app.engine.session is not None and app.engine.session.rules.think_budget == 99
+        await send(app, pilot, "/reroll")
+        await shows(app, "Cain")
+        assert new.decode(new.seen[1]) == new.decode(new.seen[0])
+
+
+async def test_a_reply_of_another_model_can_be_asked_for_again_but_not_steered():
+    app, _ = chat([*THINK, "Adam"])
+    async with app.run_test(size=(100, 24)) as pilot:
+        await ask(app, pilot, "Who was first?")
+        app.models.switch(lambda say: named("larger", [*THINK, "Eve"]))
+        await shows(app, "larger ·")
+        await send(app, pilot, "/again")
+        await shows(app, "another model wrote the last reply; /reroll lets this one answer")
+        await shows(app, "Adam")
+        await send(app, pilot, "/reroll")
+        await shows(app, "Eve")
+        await until(lambda: "Adam" not in screen(app))
+
+
+async def test_a_model_that_cannot_be_opened_leaves_the_old_one():
+    opened: list[ScriptedBackend] = []
+
+    def old(say: Callable[[str], None]) -> Backend:
+        opened.append(ScriptedBackend([*THINK, "Adam"], [*THINK, "Eve"]))
+        return opened[-1]
+
+    def broken(say: Callable[[str], None]) -> Backend:
+        assert opened[-1].closed  # two may not fit
+        raise EngineError("it is damaged; pull it again")
+
+    app = ChatApp(old)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ask(app, pilot, "Who was first?")
+        app.models.switch(broken)
+        await shows(app, "The model could not be loaded: it is damaged; pull it again")
+        await until(lambda: app.engine.session)
+        await ask(app, pilot, "And then?")
+        assert "Adam" in opened[1].decode(opened[1].seen[0])
+        assert app.engine.failure == ""
+
+
+async def test_without_any_model_the_chat_says_so_and_another_can_be_opened():
+    def broken(say: Callable[[str], None]) -> Backend:
+        raise EngineError("it is damaged")
+
+    app = ChatApp(broken)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(app, "No model")
+        app.models.switch(lambda say: named("whole", [*THINK, "Here"]))
+        await shows(app, "whole ·")
+        await ask(app, pilot)
+        await shows(app, "Here")
+        await send(app, pilot, "/quit")
+    assert app.return_code == 0
+
+
+async def test_opening_is_shown_in_place_and_escape_stops_it():
+    converting = threading.Event()
+
+    def slow(say: Callable[[str], None]) -> Backend:
+        while True:
+            say("Converting tensor 1 of 2")
+            converting.set()
+            threading.Event().wait(0.01)
+
+    app, _ = chat([*THINK, "Adam"])
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: app.engine.session)
+        app.models.switch(slow)
+        await until(converting.is_set)
+        await shows(app, "Converting tensor 1 of 2")
+        await press(pilot, "escape")
+        await shows(app, "The model could not be loaded: it was stopped")
+        await ask(app, pilot)
+        await shows(app, "Adam")
+
+
+async def test_a_question_sent_meanwhile_waits_for_the_other_model():
+    go = threading.Event()
+    app, _ = chat()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: app.engine.session)
+        app.models.switch(lambda say: (go.wait(10), named("larger", [*THINK, "Eve"]))[1])
+        await until(lambda: app.engine.session is None)
+        await send(app, pilot, "Who?")
+        await shows(app, "Waiting for the model")
+        go.set()
+        await shows(app, "Eve")
+
+
+async def test_preparing_gives_way_at_once():
+    preparing = threading.Event()
+
+    class Slow(ScriptedBackend):
+        def prefill(self, ids: list[int], cancel: Cancel) -> int:  # type: ignore[override]
+            preparing.set()
+            while not cancel.is_set():
+                threading.Event().wait(0.001)
+            return 0
+
+    app = ChatApp(lambda say: Slow([*THINK, "Adam"]))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: app.engine.session)
+        app.engine.prepare()
+        await until(preparing.is_set)
+        await ask(app, pilot)
+        await shows(app, "Adam")
+
+
+async def test_preparing_that_fails_or_comes_too_late_does_no_harm():
+    class Failing(ScriptedBackend):
+        def prefill(self, ids: list[int], cancel: Cancel) -> int:  # type: ignore[override]
+            raise EngineError("no memory")
+
+    app = ChatApp(lambda say: Failing([*THINK, "Adam"], [*THINK, "Eve"]))
+    async with app.run_test(size=(80, 24)) as pilot:
+        app.engine.prepare()
+        await ask(app, pilot)
+        app.engine.prepare()
+        await ask(app, pilot)
+        await shows(app, "Eve")
