@@ -18,7 +18,7 @@ from localr1.turn import Event, Rules, TurnEnd
 from localr1.writing import Writer, interrupt_cancels, write_reply
 
 if TYPE_CHECKING:
-    from localr1.models import Wanted
+    from localr1.models import ModelSpec, Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +77,11 @@ def _as_object(model: Loaded, turn: TurnEnd) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def load(name: str | None, wanted: Wanted) -> Loaded:
-    """Open a model by name, telling stderr about work that takes time. Raises BackendError, QuantizeError."""
-    from localr1.models import open_model, resolve
+def load(spec: ModelSpec, wanted: Wanted) -> Loaded:
+    """Open a model, telling stderr about work that takes time. Raises BackendError, QuantizeError."""
+    from localr1.models import open_model
 
-    spec, began = resolve(name, wanted.backend), perf_counter()
+    began = perf_counter()
     told: list[str] = []
 
     def say(line: str) -> None:

@@ -14,15 +14,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backends.base import Backend, BackendError, Sampling
+from backends.base import Backend, BackendError
 from localr1 import __version__
+from localr1.flags import add_screen_flags, given, turn_flags
 from localr1.model_commands import add_commands as add_model_commands
 from localr1.trace_commands import add_commands as add_trace_commands
 from localr1.trace_commands import against as model_at
 
 if TYPE_CHECKING:
     from localr1.models import Wanted
-    from localr1.turn import Rules
+    from localr1.settings import Settings
 
 USAGE = """examples:
   localr1                                     chat with the model used last, at first the bundled one
@@ -69,31 +70,7 @@ def html_file(name: str) -> Path:
 
 
 def parser() -> argparse.ArgumentParser:
-    shared = argparse.ArgumentParser(add_help=False)
-    turn = shared.add_argument_group("the turn")
-    turn.add_argument("--backend", choices=["auto", "gguf", "mlx", "reference"], default="auto", help="engine (default: auto)")
-    turn.add_argument("--context", type=number(int, 1), metavar="N", help="tokens of context (default: the model's, at most 32,768)")
-    turn.add_argument(
-        "--temperature", type=number(float, 0, 10), default=0.6, metavar="T", help="0 takes the likeliest token (default: 0.6)"
-    )
-    turn.add_argument("--top-p", type=number(float, 0, 1), default=0.95, metavar="P", help="default: 0.95")
-    turn.add_argument("--max-tokens", type=number(int, 1), metavar="N", help="new tokens, thought and answer (default: up to the context)")
-    turn.add_argument("--think-budget", type=number(int, 0), metavar="N", help="thought tokens after which the answer is asked for")
-    turn.add_argument(
-        "--thinking",
-        choices=["auto", "off", "force"],
-        default="auto",
-        help="think as the model likes, not at all, or always (default: auto)",
-    )
-    turn.add_argument(
-        "--on-loop", choices=["answer", "warn", "ignore"], default="answer",
-        help="when the model repeats itself: close the thought and answer, say so, do not look (default: answer)",
-    )  # fmt: skip
-    turn.add_argument("--kv", choices=["f16", "q8_0", "q4_0"], default="f16", help="type of keys and values in llama.cpp (default: f16)")
-    turn.add_argument("--force", action="store_true", help="open a model that does not fit memory, too")
-    turn.add_argument("--no-history", action="store_true", help="do not keep the conversation and its traces")
-    turn.add_argument("--seed", type=number(int, 0, 2**32 - 2), metavar="N", help="makes a run repeatable")
-
+    shared = turn_flags()
     main = argparse.ArgumentParser(
         prog="localr1", description="Distilled R1-style reasoning models on your own machine.",
         epilog=USAGE, formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -111,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
     chat.add_argument(
         "--plain", action="store_true", help="line by line instead of a screen: for screen readers, pipes and simple terminals"
     )
+    add_screen_flags(chat)
     chat.set_defaults(run=run_chat)
 
     ask = commands.add_parser(
@@ -223,10 +201,11 @@ class UsageProblem(Exception):
 def _is_expected(error: Exception) -> bool:
     """Errors whose message is meant for people."""
     from localr1.prompt import PromptError
+    from localr1.settings import SettingError
     from localr1.store.schema import StoreError
     from quantize.errors import QuantizeError
 
-    return isinstance(error, BackendError | QuantizeError | PromptError | StoreError | UsageProblem | OSError)
+    return isinstance(error, BackendError | QuantizeError | PromptError | SettingError | StoreError | UsageProblem | OSError)
 
 
 def run_chat(args: argparse.Namespace) -> int:
@@ -235,11 +214,11 @@ def run_chat(args: argparse.Namespace) -> int:
         raise UsageProblem('the chat needs a terminal; without one, use: localr1 ask "your question", or localr1 chat --plain')
     from localr1.history import history_file
     from localr1.library import used
-    from localr1.models import open_model, resolve
+    from localr1.models import open_model
+    from localr1.settings_layers import layers_for
 
-    spec = resolve(args.model, args.backend)  # a wrong name is told before the screen is taken
-
-    wanted = _wanted(args)
+    layers, spec = layers_for(given(args))  # a wrong name is told before the screen is taken
+    wanted = _wanted(layers.settings, args.force)
 
     def open_backend(say: Callable[[str], None]) -> Backend:
         backend = open_model(spec, wanted, say, say)
@@ -247,14 +226,14 @@ def run_chat(args: argparse.Namespace) -> int:
             used(spec.path)
         return backend
 
-    history = None if args.no_history else history_file()
+    history = history_file() if layers.settings.chat.history else None
     if args.plain:
         from localr1.plain import PlainChat
 
-        return PlainChat(open_backend, _rules(args), history).run()
+        return PlainChat(open_backend, layers.settings.rules(), history).run()
     from localr1.tui.app import ChatApp
 
-    app = ChatApp(open_backend, _rules(args), history)
+    app = ChatApp(open_backend, history=history, layers=layers)
     app.run()
     return app.return_code or 0
 
@@ -265,15 +244,17 @@ def run_ask(args: argparse.Namespace) -> int:
         raise UsageProblem('the prompt is empty; try: localr1 ask "How many r\'s are in strawberry?"')
     from localr1.ask import ask, load
     from localr1.history import history_file
+    from localr1.settings_layers import layers_for
 
-    model = load(args.model, _wanted(args))
+    layers, spec = layers_for(given(args))
+    settings = layers.settings
+    model = load(spec, _wanted(settings, args.force))
     if args.model is not None:
         from localr1.library import used
-        from localr1.models import resolve
 
-        used(resolve(args.model).path)  # the default from now on
+        used(spec.path)  # the default from now on
     with model.backend:
-        done = ask(model, prompt, _rules(args), None if args.no_history else history_file(), args.json)
+        done = ask(model, prompt, settings.rules(), history_file() if settings.chat.history else None, args.json)
     return 0 if done else 130
 
 
@@ -325,17 +306,10 @@ def _quantize_problem(args: argparse.Namespace, form: str) -> str:
     return ""
 
 
-def _wanted(args: argparse.Namespace) -> Wanted:
+def _wanted(settings: Settings, force: bool) -> Wanted:
     from localr1.models import Wanted
 
-    return Wanted(args.backend, args.context, args.kv, args.force)
-
-
-def _rules(args: argparse.Namespace) -> Rules:
-    from localr1.turn import Rules
-
-    sampling = Sampling(temperature=args.temperature, top_p=args.top_p, max_tokens=args.max_tokens, seed=args.seed)
-    return Rules(sampling, args.think_budget, args.thinking, args.on_loop)
+    return Wanted(settings.model.backend, settings.model.context, settings.model.kv, force)
 
 
 def _prompt(argument: str | None) -> str:

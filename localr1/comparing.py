@@ -71,9 +71,10 @@ def compare_kept(*ids: Id) -> tuple[Side, Side]:
 
 def _ask(asked: Asked, model: str, backend: str, letter: str) -> Trace:
     from localr1.ask import load
-    from localr1.models import Wanted
+    from localr1.models import Wanted, resolve
 
-    loaded = load(model or None, Wanted(cast(Engine, backend), asked.context))
+    engine = cast(Engine, backend)
+    loaded = load(resolve(model or None, engine), Wanted(engine, asked.context))
     with loaded.backend:
         session, began = ChatSession(loaded.backend, asked.rules), now()
         how = made_by(session)

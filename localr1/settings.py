@@ -177,7 +177,7 @@ class SavingsSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`keys`: action -> keys, "ctrl+x" or several with commas. `models`: a model's name -> its own values (see `for_model`)."""
+    """`keys`: action -> keys, "ctrl+x" or several with commas. (What one model has for itself is a matter of settings_layers.)"""
 
     model: ModelSettings = field(default_factory=ModelSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
@@ -187,7 +187,6 @@ class Settings:
     keys: Mapping[str, str] = field(default_factory=dict)
     notify: NotifySettings = field(default_factory=NotifySettings)
     savings: SavingsSettings = field(default_factory=SavingsSettings)
-    models: Mapping[str, Values] = field(default_factory=dict)
 
     def __getitem__(self, key: str) -> Value | None:
         """By its key; of `keys.ACTION` None where that has its own keys."""
@@ -207,10 +206,6 @@ class Settings:
         parts: dict[str, Any] = {table: replace(getattr(self, table), **names) for table, names in tables.items()}
         return replace(self, **parts, keys={action: str(key) for action, key in keys.items() if key is not None})
 
-    def for_model(self, name: str) -> Settings:
-        """With what stands in [models."NAME"]."""
-        return self.changed(self.models.get(name, {}))
-
     def rules(self) -> Rules:
         """What a turn goes by."""
         from backends.base import Sampling
@@ -229,7 +224,7 @@ def rows() -> dict[str, Row]:
 
 def _rows() -> Iterator[Row]:
     for table in fields(Settings):
-        if table.name not in ("keys", "models"):
+        if table.name != "keys":
             for each in fields(table.default_factory):  # type: ignore[arg-type]
                 yield Row(key=f"{table.name}.{each.name}", **each.metadata["row"])
 

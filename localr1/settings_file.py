@@ -103,9 +103,13 @@ def _tree(text: str, path: Path) -> dict[str, Any]:
         raise SettingError(f"{path} is nested too deeply") from None
 
 
+def _tables() -> list[str]:
+    return [each.name for each in fields(Settings)]
+
+
 def _leaves(tree: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str, object]]:
     """Where each value stands, its key and the value. A table of settings is gone into, whatever else is one value."""
-    tables = [each.name for each in fields(Settings)]
+    tables = _tables()
     for table, content in tree.items():
         if table in tables and isinstance(content, dict):
             for name, value in content.items():
@@ -135,7 +139,7 @@ def unknown(key: str, is_table: bool = False) -> str:
     """That there is no such setting, and what may have been meant."""
     from difflib import get_close_matches
 
-    tables = [each.name for each in fields(Settings)]
+    tables = [*_tables(), "models"]
     if is_table or key in tables:
         near = get_close_matches(key, tables, 1)
         what = f"{key} is a table; write [{key}]" if key in tables else f"there is no table [{key}]"
@@ -193,18 +197,16 @@ def template() -> str:
         "# Settings of localr1. A line that begins with # is not in force; what is shown are the defaults.\n"
         "# `localr1 settings` shows what holds and why."
     ]
-    for table in fields(Settings):
-        if table.name == "keys":
-            parts.append('[keys]\n# Keys of an action, several with commas, for example:\n#quit = "ctrl+q"')
-        elif table.name == "models":
-            each = sorted({row.key.partition(".")[0] for row in rows().values() if row.per_model})
-            parts.append(
-                f"# Of one model alone, by its name in `localr1 list`: what {', '.join(each)} have, for example:\n"
-                '#[models."r1:7b"]\n#sampling.temperature = 0.7'
-            )
-        else:
-            mine = [entry(row) for row in rows().values() if row.key.startswith(f"{table.name}.")]
-            parts.append(f"[{table.name}]\n" + "\n".join(mine))
+    for table in _tables():
+        mine = [entry(row) for row in rows().values() if row.key.startswith(f"{table}.")]
+        if table == "keys":
+            mine = ['# Keys of an action, several with commas, for example:\n#quit = "ctrl+q"']
+        parts.append(f"[{table}]\n" + "\n".join(mine))
+    each = dict.fromkeys(row.key.partition(".")[0] for row in rows().values() if row.per_model)
+    parts.append(
+        f"# Of one model alone, by its name in `localr1 list`: what {', '.join(each)} have, for example:\n"
+        '#[models."r1:7b"]\n#sampling.temperature = 0.7'
+    )
     return "\n\n".join(parts) + "\n"
 
 

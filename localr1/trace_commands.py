@@ -149,17 +149,20 @@ def run_compare(args: argparse.Namespace) -> int:
         args.wrong("give --against MODEL[@BACKEND], for example --against @reference")
     if not args.prompt.strip():
         args.wrong("the prompt is empty")
-    from backends.base import Sampling
-    from localr1.turn import Rules
+    from localr1.flags import given
+    from localr1.settings_file import read
+    from localr1.settings_layers import Layers
 
-    seed = DEFAULT_SEED if args.seed is None else args.seed
-    if args.seed is None and args.temperature:
-        print(f"localr1: both are asked with seed {seed}, as none was given", file=sys.stderr)
-    sampling = Sampling(temperature=args.temperature, top_p=args.top_p, max_tokens=args.max_tokens, seed=seed)
-    rules = Rules(sampling, args.think_budget, args.thinking, args.on_loop)
-    sides = [Against(args.model.model, args.model.backend or args.backend)]
-    sides += [Against(args.against.model or args.model.model, args.against.backend or args.backend)]
-    asked = Asked(args.prompt.strip(), rules, args.context, keep=not args.no_history)
+    settings = Layers(read(), given(args)).settings
+    if settings.sampling.seed is None:
+        settings = settings.changed({"sampling.seed": DEFAULT_SEED})
+        if settings.sampling.temperature:
+            print(f"localr1: both are asked with seed {DEFAULT_SEED}, as none was given", file=sys.stderr)
+    engine = settings.model.backend
+    first = args.model.model or settings.model.name
+    sides = [Against(first, args.model.backend or engine)]
+    sides += [Against(args.against.model or first, args.against.backend or engine)]
+    asked = Asked(args.prompt.strip(), settings.rules(), settings.model.context, keep=settings.chat.history)
     pair = ask_both(asked, *sides)
     look_at(*pair) if args.screen else show(*pair, args.json)
     return 0

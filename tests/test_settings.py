@@ -68,15 +68,14 @@ def test_typed_values_that_cannot_be_are_refused(key: str, text: str) -> None:
         rows()[key].parse(text)
 
 
-def test_settings_are_changed_by_key_and_for_a_model() -> None:
-    own = {"sampling.temperature": 0.7, "model.context": 8192}
-    settings = Settings(models={"r1:7b": own}).changed({"sampling.temperature": 0.5, "sampling.seed": 3, "keys.quit": "ctrl+q"})
-    assert (settings.sampling.temperature, settings.sampling.seed, settings.model.context) == (0.5, 3, None)
+def test_settings_are_changed_by_key() -> None:
+    settings = Settings().changed({"sampling.temperature": 0.5, "sampling.seed": 3, "keys.quit": "ctrl+q"})
+    assert (settings.sampling.temperature, settings.sampling.seed, settings.sampling.top_p) == (0.5, 3, 0.95)
     assert settings["keys.quit"] == "ctrl+q" and settings["keys.fold"] is None
-    assert settings.changed({"keys.quit": None}).keys == {}
-    mine = settings.for_model("r1:7b")
-    assert (mine.sampling.temperature, mine.sampling.seed, mine.model.context) == (0.7, 3, 8192)
-    assert settings.for_model("another") == settings
+    assert settings.changed({"keys.quit": None}).keys == {} and settings.changed({"keys.fold": "f2"}).keys == {
+        "quit": "ctrl+q",
+        "fold": "f2",
+    }
 
 
 def test_advice_for_r1_models_outside_of_the_range() -> None:

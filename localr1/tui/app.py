@@ -16,6 +16,8 @@ from textual.widgets import Markdown, Static
 
 from localr1.commands import Typed, parse, rule_line
 from localr1.history import History
+from localr1.settings import Settings
+from localr1.settings_layers import Layers
 from localr1.tui.engine import Engine, OpenBackend
 from localr1.tui.help import help_content
 from localr1.tui.models import Models
@@ -37,7 +39,7 @@ _WIDE = 120  # columns: from here on the trace stands beside the chat
 
 class ChatApp(App[None]):
     """The model is opened by `open_backend` on the worker thread after the first paint. `history`: the file that conversations are kept
-    in; None keeps none.
+    in; None keeps none. `layers`: the settings; `rules` in their place, for a turn.
 
     `return_code` is 1 if it could not be opened.
     """
@@ -54,11 +56,14 @@ class ChatApp(App[None]):
         Binding("pagedown", "page(1)", priority=True),
     ]
 
-    def __init__(self, open_backend: OpenBackend, rules: Rules | None = None, history: Path | None = None) -> None:
+    def __init__(
+        self, open_backend: OpenBackend, rules: Rules | None = None, history: Path | None = None, layers: Layers | None = None
+    ) -> None:
         super().__init__(ansi_color=True)
         self.register_theme(THEME)
         self.theme = THEME.name
-        self.engine = Engine(open_backend, rules or Rules(), History(history))
+        self.layers = Layers() if layers is None else layers
+        self.engine = Engine(open_backend, rules or self.settings.rules(), History(history))
         self.turn: Turn | None = None  # the one that is waiting or being written
         self.last: Turn | None = None  # the last of the conversation
         self._tokens_per_s: float | None = None
@@ -73,6 +78,11 @@ class ChatApp(App[None]):
         self.steering = Steering(self)
         self.models = Models(self)
         self._handlers: dict[str, Handler] = self._commands() | self.steering.commands() | self.models.commands()
+
+    @property
+    def settings(self) -> Settings:
+        """Those that hold now."""
+        return self.layers.settings
 
     def compose(self) -> ComposeResult:
         with Container(id="body"):
