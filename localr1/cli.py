@@ -101,6 +101,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="MODEL",
         help="GGUF file, checkpoint folder or a name of `localr1 list` (default: the last used, else the best here)",
     )
+    ask.add_argument("--file", type=Path, action="append", default=[], metavar="PATH", help="a text file to ask about; may be given again")
     ask.add_argument("--json", action="store_true", help="print one JSON object")
     ask.set_defaults(run=run_ask)
 
@@ -200,12 +201,13 @@ class UsageProblem(Exception):
 
 def _is_expected(error: Exception) -> bool:
     """Errors whose message is meant for people."""
+    from localr1.attachments import AttachError
     from localr1.prompt import PromptError
     from localr1.settings import SettingError
     from localr1.store.schema import StoreError
     from quantize.errors import QuantizeError
 
-    return isinstance(error, BackendError | QuantizeError | PromptError | SettingError | StoreError | UsageProblem | OSError)
+    return isinstance(error, AttachError | BackendError | QuantizeError | PromptError | SettingError | StoreError | UsageProblem | OSError)
 
 
 def run_chat(args: argparse.Namespace) -> int:
@@ -239,7 +241,7 @@ def run_chat(args: argparse.Namespace) -> int:
 
 
 def run_ask(args: argparse.Namespace) -> int:
-    prompt = _prompt(args.prompt)
+    prompt = _with_files(_prompt(args.prompt), args.file)
     if not prompt:
         raise UsageProblem('the prompt is empty; try: localr1 ask "How many r\'s are in strawberry?"')
     from localr1.ask import ask, load
@@ -323,6 +325,17 @@ def _prompt(argument: str | None) -> str:
         except UnicodeDecodeError as error:
             raise UsageProblem(f"standard input is no UTF-8 text (byte {error.start}); convert it first") from None
     return "\n\n".join(p.strip() for p in parts if p and p.strip())
+
+
+def _with_files(prompt: str, files: Sequence[Path]) -> str:
+    if not files:
+        return prompt
+    from localr1.attachments import Attachment, added, compose, read
+
+    attachments: tuple[Attachment, ...] = ()
+    for file in files:
+        attachments = added(attachments, read(file, pipes=True))
+    return compose(prompt, attachments)
 
 
 def _stdin_is_pipe_or_file() -> bool:

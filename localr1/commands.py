@@ -12,12 +12,12 @@ from typing import Any
 
 from localr1.turn import Rules
 
-NUMBER, TEXT, MAYBE = "N", "TEXT", ""  # in `takes`: a whole number; anything, in its own case; nothing at all
+NUMBER, TEXT, PATH, MAYBE = "N", "TEXT", "PATH", ""  # in `takes`: a whole number; anything, in its own case; a file's place; nothing at all
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """`takes`: what may follow, one of these words, a NUMBER, any TEXT; MAYBE among them: or nothing. None: nothing may. `shown`: how the help
+    """`takes`: what may follow, one of these words, a NUMBER, any TEXT or PATH; MAYBE among them: or nothing. None: nothing may. `shown`: how the help
     writes what follows. `asks`: with a question behind it, it holds for that question alone. `group`: of the help."""
 
     name: str
@@ -35,15 +35,16 @@ class Command:
 
 
 _TABLE = (
+    Command("file", "The question", "attach a text file, or those of a folder; off: attach nothing", (PATH, "off", MAYBE)),
     Command("answer", "The reply", "close the thought and answer now"),
     Command("longer", "The reply", "think longer"),
     Command("edit", "The reply", "edit the thought, and go on from there"),
     Command("reroll", "The reply", "another reply", aliases=("regen",)),
     Command("again", "The reply", "another answer to the same thought"),
     Command("trace", "The reply", "show, enter, hide the trace"),
-    Command("think", "Settings", "think as the model likes, not, always; before a question: for it alone", ("auto", "off", "force"), asks=True),
-    Command("budget", "Settings", "close thoughts after N tokens; before a question: for it alone", (NUMBER, "off"), asks=True),
-    Command("loops", "Settings", "what to do when the model repeats itself", ("answer", "warn", "ignore")),
+    Command("think", "Settings", "think as the model likes, not, always; before a question: for it alone", ("auto", "off", "force", MAYBE), asks=True),
+    Command("budget", "Settings", "close thoughts after N tokens; before a question: for it alone", (NUMBER, "off", MAYBE), asks=True),
+    Command("loops", "Settings", "what to do when the model repeats itself", ("answer", "warn", "ignore", MAYBE)),
     Command("new", "The program", "a new chat", aliases=("clear",)),
     Command("help", "The program", "this"),
     Command("quit", "The program", "leave", aliases=("exit", "bye")),
@@ -64,7 +65,9 @@ class Typed:
     question: str = ""
 
     def changes(self) -> dict[str, Any]:
-        """What /think, /budget and /loops change of the rules."""
+        """What /think, /budget and /loops change of the rules; alone they ask how it is."""
+        if not self.value:
+            return {}
         if self.name == "budget":
             return {"think_budget": None if self.value == "off" else int(self.value)}
         return {_RULES[self.name]: self.value}
@@ -93,7 +96,7 @@ def parse(text: str) -> Typed | None:
 def _value(command: Command, rest: str) -> str | None:
     """What follows the command as it takes it; None: it does not."""
     rest, word = rest.strip(), rest.strip().lower()
-    if rest and TEXT in command.takes:
+    if rest and (TEXT in command.takes or PATH in command.takes):
         return rest
     if NUMBER in command.takes and word.isascii() and word.isdigit():
         return word

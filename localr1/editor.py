@@ -14,11 +14,11 @@ class EditorError(Exception):
     """There is no editor, or it failed; the message says what to set."""
 
 
-def edit(text: str, suffix: str = ".md") -> str:
-    """`text` as the person left it; blocks until the editor ends. The terminal must be free. Raises EditorError."""
+def edit(text: str, name: str = "thought.md") -> str:
+    """`text` as the person left it, in a file of this name; blocks until the editor ends. The terminal must be free. Raises EditorError."""
     command = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "") or _usual()
     with tempfile.TemporaryDirectory(prefix="localr1-") as folder:
-        file = Path(folder) / f"thought{suffix}"
+        file = Path(folder) / name
         file.write_text(text, encoding="utf-8", errors="replace")
         try:
             done = subprocess.run([*command, str(file)], check=False)
@@ -27,9 +27,10 @@ def edit(text: str, suffix: str = ".md") -> str:
         if done.returncode != 0:
             raise EditorError(f"{command[0]} ended with code {done.returncode}; the text is as it was")
         try:
-            return file.read_text(encoding="utf-8")
+            edited = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             raise EditorError(f"{command[0]} left no UTF-8 text; the text is as it was") from None
+    return edited if text.endswith("\n") else edited.removesuffix("\n")  # which editors write behind the last line
 
 
 def _usual() -> list[str]:

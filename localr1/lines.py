@@ -20,9 +20,10 @@ class Lines:
             _learn_commands()
 
     def read(self) -> str:
-        return question(self._line)
+        return question(self.line)
 
-    def _line(self, prompt: str) -> str:
+    def line(self, prompt: str) -> str:
+        """One line. Raises as `read` does."""
         if self.typed and sys.stdout.isatty():
             return input(prompt)
         if self.typed:

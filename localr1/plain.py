@@ -9,6 +9,7 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from localr1 import editor, steering
+from localr1.attachments import AttachError, Attachment, added, compose, look_through, paths_in, read, size_text
 from localr1.commands import Typed, help_rows, parse, rule_line
 from localr1.endings import end_line
 from localr1.history import History
@@ -42,12 +43,13 @@ class PlainChat:
     def __init__(self, open_backend: OpenBackend, rules: Rules, history: Path | None) -> None:
         self.engine = Engine(open_backend, rules, History(history))
         self.last: Exchange | None = None  # the last reply
+        self._attachments: tuple[Attachment, ...] = ()  # to the next question
         self._lines = Lines()
         self._over = False
         self._failed = False
         self._problem_told = ""
         self._handlers: dict[str, Handler] = {
-            "help": self._help, "trace": self._trace, "new": self._new, "quit": self._quit, "edit": self._edit,
+            "file": self._file, "help": self._help, "trace": self._trace, "new": self._new, "quit": self._quit, "edit": self._edit,
             **dict.fromkeys(("think", "budget", "loops"), self._set),
             **dict.fromkeys(("answer", "longer", "reroll", "again"), self._steer),
         }  # fmt: skip
@@ -110,12 +112,12 @@ class PlainChat:
     def _take(self, text: str) -> None:
         command = parse(text)
         if command is None:
-            self._play(self.engine.ask(text), self._waits(self.engine.rules))
+            self._play(self.engine.ask(self._with_files(text)), self._waits(self.engine.rules))
         elif command.problem:
             say(command.problem)
         elif command.question:
             changes = command.changes()
-            self._play(self.engine.ask(command.question, **changes), self._waits(Rules(**changes)))
+            self._play(self.engine.ask(self._with_files(command.question), **changes), self._waits(Rules(**changes)))
         else:
             self._handlers[command.name](command)
 
@@ -160,6 +162,31 @@ class PlainChat:
         for title, rows in groups:
             say("\n".join([title, *(f"  {name:<{width}}  {text}" for name, text in rows), ""]))
 
+    def _file(self, command: Typed) -> None:
+        """Attach, or tell what is."""
+        if command.value == "off":
+            self._attachments = ()
+        try:
+            for path in paths_in(command.value) or [Path(command.value)] if command.value not in ("", "off") else ():
+                listing = look_through(path) if path.is_dir() else None
+                if listing is None or self._agrees(f"{listing}. Attach them? (y/n) "):
+                    for attachment in (read(path),) if listing is None else listing.attachments:
+                        self._attachments = added(self._attachments, attachment)
+        except AttachError as error:
+            say(f"Not attached: {error}")
+        attached = ", ".join(f"{a.name} ({size_text(a.nbytes)})" for a in self._attachments)
+        say(f"Attached to the next question: {attached}" if attached else "Nothing is attached.")
+
+    def _agrees(self, question: str) -> bool:
+        try:
+            return self._lines.line(question).strip().lower() in ("y", "yes")
+        except (EOFError, KeyboardInterrupt, UnicodeDecodeError):
+            return False
+
+    def _with_files(self, question: str) -> str:
+        attachments, self._attachments = self._attachments, ()
+        return compose(question, attachments)
+
     def _set(self, command: Typed) -> None:
         self.engine.set_rules(**command.changes())
         say(rule_line(command.name, self.engine.rules))
@@ -178,7 +205,6 @@ class PlainChat:
         except editor.EditorError as error:
             say(str(error))
             return
-        new = new.removesuffix("\n") if not old.endswith("\n") else new
         if new == old:
             say("The thought is as it was")
         else:

@@ -19,7 +19,7 @@ def test_every_command_is_in_the_help():
     ("text", "name", "value", "problem"),
     [
         ("/help", "help", "", ""), ("/NEW ", "new", "", ""), ("/think off", "think", "off", ""), ("/budget 12", "budget", "12", ""),
-        ("/budget off", "budget", "off", ""), ("/budget N", "budget", "", "/budget takes N or off"), ("/think", "think", "", "/think takes auto or off or force"),
+        ("/budget off", "budget", "off", ""), ("/budget N", "budget", "", "/budget takes N or off"), ("/think", "think", "", ""), ("/file My Notes.txt", "file", "My Notes.txt", ""),
         ("/think maybe", "think", "", "/think takes auto or off or force"), ("/new chat", "new", "", "/new takes nothing behind it"),
         ("/", "", "", "There is no command /: /help lists them"), ("/sing", "sing", "", "There is no command /sing: /help lists them"),
         ("/new to this, please help", "new", "", "/new takes nothing behind it"), ("/think maybe so", "think", "", "/think takes auto or off or force"),

@@ -15,9 +15,12 @@ from textual.containers import Container, Horizontal
 from textual.widgets import Markdown, Static
 
 from localr1.commands import Typed, parse, rule_line
+from localr1.editor import EditorError
 from localr1.history import History
 from localr1.settings import Settings
 from localr1.settings_layers import Layers
+from localr1.tui.attaching import Attaching
+from localr1.tui.editing import in_editor
 from localr1.tui.engine import Engine, OpenBackend
 from localr1.tui.help import help_content
 from localr1.tui.models import Models
@@ -28,6 +31,7 @@ from localr1.tui.theme import THEME
 from localr1.tui.thought import Thought
 from localr1.tui.trace_view import TraceView
 from localr1.tui.transcript import Transcript
+from localr1.tui.tray import Tray
 from localr1.tui.turn import Turn
 from localr1.turn import Rules
 
@@ -52,6 +56,7 @@ class ChatApp(App[None]):
         Binding("ctrl+o", "fold", priority=True),
         Binding("ctrl+t", "trace", priority=True),
         Binding("ctrl+n", "answer_now", priority=True),
+        Binding("ctrl+g", "edit_question", priority=True),
         Binding("pageup", "page(-1)", priority=True),
         Binding("pagedown", "page(1)", priority=True),
     ]
@@ -77,7 +82,10 @@ class ChatApp(App[None]):
         self.status = StatusBar()
         self.steering = Steering(self)
         self.models = Models(self)
-        self._handlers: dict[str, Handler] = self._commands() | self.steering.commands() | self.models.commands()
+        self.attaching = Attaching(self)
+        self._handlers: dict[str, Handler] = (
+            self._commands() | self.steering.commands() | self.models.commands() | self.attaching.commands()
+        )
 
     @property
     def settings(self) -> Settings:
@@ -88,6 +96,9 @@ class ChatApp(App[None]):
         with Container(id="body"):
             yield self.transcript
             yield self.trace
+        yield self.input.choices
+        yield self.attaching.asking
+        yield self.attaching.tray
         with Horizontal(id="ask"):
             yield Static("❯", id="mark")
             yield self.input
@@ -121,6 +132,7 @@ class ChatApp(App[None]):
         await self.models.pump()
         if self.turn is not None:
             await self._pump_turn(self.turn)
+        self.attaching.draw()
         self._draw_status()
 
     async def _pump_turn(self, turn: Turn) -> None:
@@ -134,7 +146,7 @@ class ChatApp(App[None]):
             return
         self.turn = None
         if not await self.steering.over(turn) and turn.failure:
-            self.input.give_back(turn.exchange.question)
+            self.attaching.give_back(turn.exchange.question)
         if self.engine.history.problem != self._problem_shown:
             self._problem_shown = self.engine.history.problem
             await self.transcript.notice(f"This conversation is not kept: {self._problem_shown}", "error")
@@ -161,21 +173,39 @@ class ChatApp(App[None]):
     # what the person does
 
     async def on_prompt_input_sent(self, event: PromptInput.Sent) -> None:
-        text = event.text.strip()
-        if not text:
-            return
-        command = parse(text)
+        command = None if event.is_question else parse(event.text)
         if command is not None and not command.question:
             await self._command(command)
+        elif not event.text and not self.attaching:
+            return
         elif self.engine.failure:
-            self.status.hint("There is no model to ask: see above. /quit leaves")
+            self._refuse(event, "There is no model to ask: see above. /quit leaves")
         elif self.turn is not None:
-            self.status.hint("One question at a time: Esc stops the reply")
-        elif command is not None and command.problem:
-            self.status.hint(command.problem)
+            self._refuse(event, "One question at a time: Esc stops the reply")
+        elif command is None:
+            await self.begin(Turn(self.engine.ask(self.attaching.take(event.text))))
         else:
-            self.input.clear()
-            await self.begin(Turn(self.engine.ask(text) if command is None else self.engine.ask(command.question, **command.changes())))
+            await self.begin(Turn(self.engine.ask(self.attaching.take(command.question), **command.changes())))
+
+    def _refuse(self, event: PromptInput.Sent, why: str) -> None:
+        self.input.give_back(event.typed)
+        self.status.hint(why)
+
+    async def on_prompt_input_pasted(self, event: PromptInput.Pasted) -> None:
+        await self.attaching.pasted(event.text, event.paths)
+
+    def on_prompt_input_rubbed(self) -> None:
+        self.attaching.remove()
+
+    def on_tray_removed(self, event: Tray.Removed) -> None:
+        self.attaching.remove(event.index)
+
+    def action_edit_question(self) -> None:
+        """In the person's own editor."""
+        try:
+            self.input.rewrite(in_editor(self, self.input.text, "question.md"))
+        except EditorError as error:
+            self.status.hint(str(error))
 
     async def begin(self, turn: Turn) -> None:
         self.turn = self.last = turn
@@ -184,9 +214,8 @@ class ChatApp(App[None]):
 
     async def _command(self, command: Typed) -> None:
         if command.problem:
-            self.status.hint(command.problem)
+            self.status.hint(f"{command.problem} (Up brings it back)")
             return
-        self.input.clear()
         await self._handlers[command.name](command)
 
     def _commands(self) -> dict[str, Handler]:
@@ -253,6 +282,11 @@ class ChatApp(App[None]):
 
     async def action_cancel(self) -> None:
         """Stop the reply and keep what has come; a question that is still waiting goes back into the input."""
+        if self.input.close_choices():
+            return
+        if self.attaching.asking.has_focus:
+            await self.attaching.asking.action_answer(False)
+            return
         if self.trace.has_focus:
             if not self.trace.escape():
                 self.input.focus()
@@ -272,7 +306,7 @@ class ChatApp(App[None]):
             return
         self.last = None
         await turn.remove()
-        self.input.give_back(turn.exchange.question)
+        self.attaching.give_back(turn.exchange.question)
 
     async def action_interrupt(self) -> None:
         """Ctrl+C: copy what is selected, else clear the input, else stop the reply, else quit at the second time."""
@@ -282,7 +316,9 @@ class ChatApp(App[None]):
             self.screen.clear_selection()
             self.status.hint("Copied")
         elif self.input.text:
-            self.input.clear()
+            self.input.drop()
+        elif self.attaching:
+            self.attaching.clear()
         elif self.turn is not None:
             await self.action_cancel()
         elif monotonic() - self._quit_asked_at < HINT_S:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from textual.app import SuspendNotSupported
-
-from localr1 import editor, steering
+from localr1 import steering
 from localr1.commands import Typed
+from localr1.editor import EditorError
+from localr1.tui.editing import in_editor
 from localr1.tui.engine import Exchange
 from localr1.tui.turn import Turn
 
@@ -94,19 +94,11 @@ class Steering:
 
     def _edited(self, thought: str) -> steering.Begin | None:
         """What the person made of the thought; None if it is as it was."""
-        text, problem = thought, ""
         try:
-            with self._app.suspend():  # an exception that left it would leave the terminal as it is in there
-                try:
-                    text = editor.edit(thought)
-                except editor.EditorError as error:
-                    problem = str(error)
-        except SuspendNotSupported:
-            problem = "This terminal cannot be given to an editor"
-        if problem:
-            self._app.status.hint(problem)
+            text = in_editor(self._app, thought, "thought.md")
+        except EditorError as error:
+            self._app.status.hint(str(error))
             return None
-        text = text.removesuffix("\n") if not thought.endswith("\n") else text
         if text == thought:
             self._app.status.hint("The thought is as it was")
             return None

@@ -116,11 +116,13 @@ async def test_help_shows_keys_and_commands():
         assert backend.seen == []
 
 
-async def test_unknown_command_gets_a_hint_and_stays_to_be_mended():
-    app, backend = chat()
+async def test_unknown_command_gets_a_hint_and_comes_back_with_up():
+    app, backend = chat([*THINK, "ok"])
     async with app.run_test(size=(80, 24)) as pilot:
         await send(app, pilot, "/hlep")
         await shows(app, "There is no command /hlep: /help lists them")
+        assert app.input.text == ""
+        await press(pilot, "up")
         assert app.input.text == "/hlep"
         assert backend.seen == []
 

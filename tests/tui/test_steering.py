@@ -155,9 +155,9 @@ async def test_an_edited_thought_goes_on(monkeypatch):
     app, backend = chat([*THINK, "3"], [" four", "</think>", "4"])
     seen = []
 
-    def edit(text: str) -> str:
+    def edit(text: str, name: str) -> str:
         seen.append(text)
-        return "Let me guess:\n"
+        return "Let me guess:"
 
     monkeypatch.setattr(editor, "edit", edit)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -167,7 +167,7 @@ async def test_an_edited_thought_goes_on(monkeypatch):
         await shows(app, "4")
         await until(lambda: app.turn is None)
         assert seen == ["Let me count."] and continued(backend) == "Let me guess:"
-        monkeypatch.setattr(editor, "edit", lambda text: text)
+        monkeypatch.setattr(editor, "edit", lambda text, name: text)
         await send(app, pilot, "/edit")
         await shows(app, "The thought is as it was")
         monkeypatch.undo()
@@ -184,7 +184,7 @@ async def test_an_editor_that_fails_gives_the_terminal_back(monkeypatch):
         yield  # as Textual's: an exception does not come back from here
         left.append(True)
 
-    def fail(text: str) -> str:
+    def fail(text: str, name: str) -> str:
         raise editor.EditorError("vi: cannot be started")
 
     monkeypatch.setattr(editor, "edit", fail)
@@ -211,7 +211,7 @@ def test_the_editor(monkeypatch, tmp_path):
     script.write_text('#!/bin/sh\necho " and more" >> "$1"\n')
     script.chmod(0o755)
     monkeypatch.setenv("VISUAL", f"'{script}'")
-    assert editor.edit("text") == "text and more\n"
+    assert editor.edit("text") == "text and more"
     monkeypatch.setenv("VISUAL", "false")
     with pytest.raises(editor.EditorError, match="false ended with code 1; the text is as it was"):
         editor.edit("text")

@@ -1,0 +1,68 @@
+"""Completion of slash commands: their names, the words they take, paths."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from localr1.attachments import paths_in
+from localr1.commands import COMMANDS, MAYBE, NUMBER, PATH, TEXT, Command, completions, parse
+from localr1.text import printable
+
+_MOST_PATHS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """`text`: the whole line, were it chosen."""
+
+    text: str
+    shown: str
+    help: str = ""
+
+
+def choices(text: str) -> list[Choice]:
+    """What `text`, as far as it is typed, may become."""
+    names = completions(text)
+    if names:
+        return [Choice(f"/{c.name}{'' if c.takes == (MAYBE,) else ' '}", c.usage, c.help) for c in names]
+    typed = re.fullmatch(r"/([a-z]+) +(.*)", text)
+    command = COMMANDS.get(typed[1]) if typed else None
+    if typed is None or command is None:
+        return []
+    words = [word for word in command.takes if word not in (NUMBER, TEXT, PATH, MAYBE) and word.startswith(typed[2])]
+    found = [Choice(f"/{command.name} {word}", word) for word in words if word != typed[2]]
+    return found + _paths(command, typed[2]) if PATH in command.takes else found
+
+
+def unfinished(text: str) -> bool:
+    """There is more to come: Enter chooses, where it would otherwise send."""
+    typed = parse(text)
+    if typed is None:
+        return False
+    takes_path = not typed.problem and PATH in COMMANDS[typed.name].takes
+    return bool(typed.problem) or (
+        takes_path and bool(typed.value) and typed.value not in COMMANDS[typed.name].takes and not paths_in(typed.value)
+    )
+
+
+def _paths(command: Command, begun: str) -> list[Choice]:
+    folder, name = os.path.split(begun)
+    try:
+        with os.scandir(Path(folder or ".").expanduser()) as entries:
+            found = sorted(
+                (entry.name, entry.is_dir())
+                for entry in entries
+                if entry.name.startswith(name)
+                and (name.startswith(".") or not entry.name.startswith("."))
+                and printable(entry.name) == entry.name
+            )
+    except (OSError, RuntimeError, ValueError):  # not there, not readable, no such home, no path at all
+        return []
+    made = [
+        Choice(f"/{command.name} {begun.removesuffix(name)}{entry}{'/' if is_dir else ''}", entry + ("/" if is_dir else ""))
+        for entry, is_dir in found
+    ]
+    return [choice for choice in made[:_MOST_PATHS] if choice.text != f"/{command.name} {begun}"]
