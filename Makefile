@@ -10,7 +10,7 @@ INSTALL = $(if $(UV),$(UV) pip install --python $(VENV)/bin/python,$(VENV)/bin/p
 SETUP_FILES := pyproject.toml Makefile $(CONSTRAINTS) .ci/engine.cmake
 EXAMPLE := How many r's are in strawberry?
 
-.PHONY: chat test test-all lint setup student clean
+.PHONY: chat test test-all lint setup student sums clean
 
 chat: $(VENV)/.app
 	@if [ -t 0 ] && [ -t 1 ]; then \
@@ -57,3 +57,7 @@ student: $(VENV)/.app
 	$(VENV)/bin/python assets/recipe/train.py --out build/student
 	$(VENV)/bin/python assets/recipe/export.py build/student/train.pt assets/r1-tiny
 	$(VENV)/bin/python assets/recipe/evaluate.py assets/r1-tiny
+
+# The list of what `localr1 verify` holds the bundle against; after changing weights or goldens.
+sums: $(VENV)/.app
+	$(VENV)/bin/python -m localr1.verifying.checksums

@@ -69,7 +69,7 @@ _NEVER_IN_UTF8 = (0xC0, 0xC1, *range(0xF5, 0x100))
 
 
 class Tokenizer:
-    """An opened tokenizer. `chat_format`: what rendering a prompt needs; `vocab_size`: ids go from 0 to one less."""
+    """An opened tokenizer. `chat_format`: what rendering a prompt needs; `vocab_size`: ids go from 0 to one less; `ends`: tokens that end a reply."""
 
     def __init__(
         self, name: str, engine: tokenizers.Tokenizer, added: dict[str, int], ends: Iterable[int], chat: ChatFormat, vocab_size: int
@@ -80,7 +80,7 @@ class Tokenizer:
         self._engine = engine
         self._added = added
         self._added_text = {i: text for text, i in added.items()}
-        self._ends = frozenset(ends)
+        self.ends = frozenset(ends)
         self._guard = guard(added)
         self._guarded_ids = frozenset(i for text, i in added.items() if len(text) > 1)
 
@@ -148,7 +148,7 @@ class Tokenizer:
 
     def is_end(self, token: int) -> bool:
         """Does the model end its reply with this token?"""
-        return token in self._ends
+        return token in self.ends
 
 
 def _by_text(where: Path, listed: list[AddedToken], plain: dict[str, int]) -> dict[str, int]:

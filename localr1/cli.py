@@ -141,15 +141,18 @@ def parser() -> argparse.ArgumentParser:
     add_trace_commands(commands, shared)
     add_model_commands(commands)
     verify = commands.add_parser(
-        "verify", help="whether engines and quantizations say the same",
-        description="The same tokens through a checkpoint's numpy reference and the engines that are here; or through MODEL and --against.",
+        "verify", help="whether every path computes the same: the bundle, a checkpoint, or two models",
+        description="Without arguments, the bundle's whole proof in a minute or two. With MODEL, what can be proved of that checkpoint; with "
+        "--against, whether two models, quantizations or engines say the same. Exit code 1: something differs.",
     )  # fmt: skip
-    verify.add_argument("model", nargs="?", type=model_at, metavar="MODEL[@BACKEND]", help="default: the bundled model")
+    verify.add_argument("model", nargs="?", type=model_at, metavar="MODEL[@BACKEND]", help="a checkpoint folder (default: the bundle)")
     verify.add_argument("--against", type=model_at, metavar="REF[@BACKEND]", help="another model, quantization or backend")
-    verify.add_argument("--tolerance", type=number(float, 0), metavar="NATS", help="mean KL divergence that is allowed (default: 0.001)")
-    verify.add_argument("--svg", type=Path, metavar="FILE", help="a picture of the divergences")
+    verify.add_argument(
+        "--tolerance", type=number(float, 0), metavar="NATS", help="with --against: mean KL divergence that is allowed (default: 0.001)"
+    )
+    verify.add_argument("--svg", type=Path, metavar="FILE", help="with --against: a picture of the divergences")
     verify.add_argument("--json", action="store_true", help="print one JSON object")
-    verify.set_defaults(run=run_verify)
+    verify.set_defaults(run=run_verify, wrong=verify.error)
 
     doctor = commands.add_parser(
         "doctor", help="what is installed, what this machine has, whether it works",
@@ -276,12 +279,18 @@ def run_quantize(args: argparse.Namespace) -> int:
 
 
 def run_verify(args: argparse.Namespace) -> int:
-    from localr1.verifying import TOLERANCE, verify
+    name, backend = args.model or ("", "")
+    if args.against is not None:
+        from localr1.verifying.against import TOLERANCE, verify_against
 
-    name, backend = args.model or ("", "auto")
-    against = None if args.against is None else (args.against.model, args.against.backend or "auto")
-    tolerance = TOLERANCE if args.tolerance is None else args.tolerance
-    return 0 if verify(name or None, backend or "auto", against, tolerance, args.json, args.svg) else 1
+        tolerance = TOLERANCE if args.tolerance is None else args.tolerance
+        other = (args.against.model, args.against.backend or "auto")
+        return 0 if verify_against((name or None, backend or "auto"), other, tolerance, args.json, args.svg) else 1
+    if args.tolerance is not None or args.svg is not None or backend:
+        args.wrong("--tolerance, --svg and @BACKEND go with --against")
+    from localr1.verifying.command import verify
+
+    return 0 if verify(name or None, args.json) else 1
 
 
 def run_doctor(args: argparse.Namespace) -> int:

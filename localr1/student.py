@@ -6,8 +6,6 @@ They come from the recipe that trained it, which lies beside it in the assets as
 from __future__ import annotations
 
 import random
-import sys
-from importlib import import_module
 from itertools import cycle, islice
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +15,7 @@ from backends.base import Backend, Sampling
 from backends.compare import Progress
 from localr1 import paths
 from localr1.models import BUNDLED
+from localr1.scripts import load
 from quantize.evaluate import MOST_WINDOWS, WINDOW_TOKENS, Material
 
 PROBLEMS = 20  # of each family
@@ -43,16 +42,8 @@ def exam() -> Material:
 
 
 def recipe(*names: str) -> list[ModuleType]:
-    """Modules of the recipe. They are forgotten by the interpreter at once: their bare names are other people's too."""
-    folder, before = str(paths.assets() / "recipe"), set(sys.modules)
-    sys.path.insert(0, folder)
-    try:
-        return [import_module(name) for name in names]
-    finally:
-        sys.path.remove(folder)
-        for name in set(sys.modules) - before:
-            if str(getattr(sys.modules[name], "__file__", "")).startswith(folder):
-                del sys.modules[name]
+    """Modules of the recipe."""
+    return load(paths.assets() / "recipe", *names)
 
 
 def _share_right(data: Any, evaluate: Any, backend: Backend, family: str) -> float:

@@ -65,6 +65,11 @@ class ReferenceBackend:
     def chat_format(self) -> ChatFormat:
         return self._tokenizer.chat_format
 
+    @property
+    def ends(self) -> frozenset[int]:
+        """Tokens that end a reply."""
+        return self._tokenizer.ends
+
     def encode(self, segments: Sequence[Segment]) -> list[int]:
         return self._tokenizer.encode(segments)
 

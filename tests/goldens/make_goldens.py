@@ -40,8 +40,8 @@ from transformers.models.deepseek_v3.modeling_deepseek_v3 import (
     apply_rotary_pos_emb_interleave,
 )
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+GOLDENS = Path(__file__).resolve().parents[2] / "assets" / "goldens"
+sys.path.insert(0, str(GOLDENS))
 from checkpoints import KINDS, build, digest  # noqa: E402
 
 CLASSES: dict[str, tuple[type[PreTrainedConfig], type[PreTrainedModel]]] = {
@@ -393,7 +393,7 @@ def rope() -> Arrays:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=HERE, help="folder of the .npz files (default: beside this script)")
+    parser.add_argument("--out", type=Path, default=GOLDENS, help="folder of the .npz files (default: assets/goldens)")
     out: Path = parser.parse_args().out
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)

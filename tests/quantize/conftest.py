@@ -163,7 +163,7 @@ def cut_tokenizer(folder: Path) -> None:
 
 @pytest.fixture
 def make_golden(tmp_path: Path) -> Callable[..., Made]:
-    """A kind of tests/goldens with a tokenizer, drawn from its config or from a changed one."""
+    """A kind of assets/goldens with a tokenizer, drawn from its config or from a changed one."""
 
     def make(kind: str, name: str | None = None, **changes: Any) -> Made:
         changed = replace(goldens.KINDS[kind], config=goldens.KINDS[kind].config | changes)

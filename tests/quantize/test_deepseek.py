@@ -8,11 +8,12 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from localr1 import paths
 from quantize.convert import convert
 from quantize.errors import UnsupportedModel
 from quantize.gguf_reader import read_gguf_header
 
-GOLDENS = Path(__file__).resolve().parents[1] / "goldens"
+GOLDENS = paths.assets() / "goldens"
 
 
 def floats(path: Path) -> dict[str, np.ndarray]:

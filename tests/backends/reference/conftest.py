@@ -1,4 +1,4 @@
-"""Small random checkpoints of every architecture, and what independent programs computed from them (tests/goldens)."""
+"""Small random checkpoints of every architecture, and what independent programs computed from them (assets/goldens)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from goldens.checkpoints import build
 
-GOLDENS = Path(__file__).resolve().parents[2] / "goldens"
+from localr1 import paths
+
+GOLDENS = paths.assets() / "goldens"
 
 
 @pytest.fixture(scope="session")

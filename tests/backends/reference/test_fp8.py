@@ -1,4 +1,4 @@
-"""E4M3, tiles, blocks, and the FP8 linear, against torch's float8 (tests/goldens) and against the definition of the format."""
+"""E4M3, tiles, blocks, and the FP8 linear, against torch's float8 (assets/goldens) and against the definition of the format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every architecture against transformers in float32 (see tests/goldens/README.md).
+"""Every architecture against transformers in float32 (see assets/goldens/README.md).
 
 Gates: two correct float32 programs differ by up to 6e-5 on logits of size 10, because they sum in another order.
 """

@@ -5,17 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from backends.reference import agreement
 from backends.reference.model import Model
 from backends.reference.mtp import Acceptance, MtpModule, speculate
 
 
 def greedy(model: Model, ids: list[int], new_tokens: int) -> list[int]:
-    cache, out = model.new_cache(), []
-    logits = model.logits(ids, cache)
-    for _ in range(new_tokens):
-        out.append(int(logits[-1].argmax()))
-        logits = model.logits(out[-1:], cache)
-    return out
+    return agreement.greedy(model, ids, new_tokens)[0]
 
 
 class Oracle(MtpModule):

@@ -1,4 +1,4 @@
-"""`localr1 verify`: engines and quantizations that say the same, and ones that do not."""
+"""`localr1 verify --against`: engines and quantizations that say the same, and ones that do not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 
 from backends.base import Token
 from backends.compare import first_difference
-from localr1 import cli, paths, verifying
+from localr1 import cli, paths
+from localr1.verifying import against
 from quantize.convert import convert
 
 STUDENT = str(paths.assets() / "r1-tiny")
@@ -19,19 +20,19 @@ STUDENT = str(paths.assets() / "r1-tiny")
 @pytest.fixture(autouse=True)
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("signal.signal", lambda *_: None)
-    monkeypatch.setattr(verifying, "WINDOWS", 2)
-    monkeypatch.setattr(verifying, "GREEDY_TOKENS", 24)
+    monkeypatch.setattr(against, "WINDOWS", 2)
+    monkeypatch.setattr(against, "GREEDY_TOKENS", 24)
 
 
-def test_the_bundled_model_says_the_same_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["verify", "--json"]) == 0
+def test_the_bundled_model_says_the_same_in_llama_cpp(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["verify", "@reference", "--against", "@gguf", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     first, *others = found["sides"]
-    assert (found["version"], found["agree"], found["tolerance"]) == (1, True, verifying.TOLERANCE)
+    assert (found["version"], found["agree"], found["tolerance"]) == (1, True, against.TOLERANCE)
     assert (first["backend"], first["comparison"], first["greedy_difference"]) == ("reference", None, None)
     assert others[0]["backend"] == "gguf" and others[0]["format"] == "F16"
     for side in others:
-        assert side["comparison"]["kl_mean"] < verifying.TOLERANCE and side["greedy_difference"] is None
+        assert side["comparison"]["kl_mean"] < against.TOLERANCE and side["greedy_difference"] is None
 
 
 def test_a_quantization_beyond_the_tolerance_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,9 +53,10 @@ def test_what_cannot_be_verified(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "give what to compare it with: --against" in capsys.readouterr().err
     assert cli.main(["verify", "--against", "nosuch"]) == 1
     assert "no model called 'nosuch'" in capsys.readouterr().err
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["verify", "--tolerance", "-1"])
-    assert ended.value.code == 2
+    for wrong in (["--tolerance", "-1"], ["--tolerance", "1"], ["--svg", "x.svg"], ["r1-tiny@gguf"]):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["verify", *wrong])
+        assert ended.value.code == 2
 
 
 def test_where_continuations_part() -> None:

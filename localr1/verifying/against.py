@@ -1,4 +1,4 @@
-"""`localr1 verify`: the same tokens through two engines or two quantizations of a model, and whether they say the same."""
+"""`localr1 verify --against`: the same tokens through two engines or two quantizations of a model, and whether they say the same."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from backends import compare
-from backends.base import Backend, ModelFileError, Text, Token
+from backends.base import Backend, Text, Token
 from backends.compare import Baseline, Comparison
 from backends.dispatch import Asked as Engine
 from localr1.files import write_whole
@@ -44,19 +44,11 @@ class Side:
     tokens: tuple[Token, ...] = ()
 
 
-def verify(model: str | None, backend: str, against: tuple[str, str] | None, tolerance: float, as_json: bool, svg: Path | None) -> bool:
-    """Compare and tell; whether all stay within `tolerance` nats of mean KL divergence from the first.
-
-    Without `against`: a checkpoint folder's numpy reference, and the engines that are here. Raises BackendError, QuantizeError.
-    """
-    spec = resolve(model or BUNDLED)
-    if against is not None:
-        asked = [(spec, backend), (resolve(against[0]) if against[0] else spec, against[1])]
-    elif spec.kind == "folder":
-        asked = [(spec, "reference"), *((spec, engine) for engine in _engines())]
-    else:
-        raise ModelFileError(f"{spec.path} is a GGUF file; give what to compare it with: --against MODEL[@BACKEND]")
-    sides = _compare(asked)
+def verify_against(model: tuple[str | None, str], other: tuple[str | None, str], tolerance: float, as_json: bool, svg: Path | None) -> bool:
+    """Compare (model, backend) twice and tell; whether they stay within `tolerance` nats of mean KL divergence. An `other` without a name
+    is the same model. Raises BackendError, QuantizeError."""
+    spec = resolve(model[0] or BUNDLED)
+    sides = _compare([(spec, model[1]), (resolve(other[0]) if other[0] else spec, other[1])])
     within = [side.comparison is None or side.comparison.kl_mean <= tolerance for side in sides]
     if svg is not None:
         write_whole(svg, picture(sides, tolerance))
@@ -65,14 +57,6 @@ def verify(model: str | None, backend: str, against: tuple[str, str] | None, tol
     else:
         _show(sides, tolerance, all(within))
     return all(within)
-
-
-def _engines() -> Iterator[str]:
-    from importlib.util import find_spec
-
-    yield "gguf"
-    if find_spec("mlx") is not None and find_spec("mlx_lm") is not None and find_spec("backends.mlx") is not None:
-        yield "mlx"
 
 
 def _compare(asked: list[tuple[ModelSpec, str]]) -> list[Side]:
