@@ -6,14 +6,14 @@ backend computes only what differs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from backends.base import Backend, Cancel, common_prefix
-from localr1.prompt import Message, Prompt, PromptError, render, with_system
+from backends.base import Backend, BackendError, Cancel, Segment, Text, common_prefix
+from localr1.prompt import THINK, Message, Prompt, PromptError, render, with_system
 from localr1.steering import CannotSteer
-from localr1.turn import Event, Reply, Rules, Start, Turn, TurnEnd
+from localr1.turn import Event, Reply, Rules, Start, Turn, TurnEnd, Written, closing, tag
 
 
 class ChatSession:
@@ -25,28 +25,23 @@ class ChatSession:
     def __init__(self, backend: Backend, rules: Rules | None = None, before: ChatSession | None = None) -> None:
         self.backend = backend
         self.rules = Rules() if rules is None else rules
-        self.history: list[Message] = [] if before is None else before.history
-        self.reply: Reply | None = None  # the one being written, or the last one, if this model wrote it
+        self.history: list[Message] = []
+        self.reply: Reply | None = None  # the one being written, or the last one
         self.context_tokens = 0  # what the last turn filled of the context
-        if before is not None and _same_model(before.backend, backend):
-            self.reply, self.context_tokens = before.reply, before.context_tokens
         self._turn: Turn | None = None
         self.cancelled = False
+        if before is not None:
+            self.take_over(before.history, before.reply.tokens if before.reply is not None else ())
 
-    def send(self, text: str, **changes: Any) -> Iterator[Event]:
-        """Ask `text`; the events of the reply, a TurnEnd last. What has come before a cancel stays in the history. `changes`: to the
-        rules, for this turn.
+    def send(self, text: str, after: int | None = None, **changes: Any) -> Iterator[Event]:
+        """Ask `text`; the events of the reply, a TurnEnd last. What has come before a cancel stays in the history. `after`: so many
+        turns (-1: all but the last), in place of those behind them. `changes`: to the rules, for this turn.
 
         Raises PromptError, EngineError or PromptTooLong before the first event, with the history as it was.
         """
-        return self._ask(self.history, text, replace(self.rules, **changes))
-
-    def ask_again(self) -> Iterator[Event]:
-        """Ask the last question again, whichever model answered it; the new reply takes the old one's place. Raises as `send`; CannotSteer:
-        there is none."""
-        if not self.history:
-            raise CannotSteer("there is no reply yet")
-        return self._ask(self.history[:-2], self.history[-2].content, self.rules)
+        self.cancelled = False
+        history, rules = self.history if after is None else self.history[: 2 * after], replace(self.rules, **changes)
+        return self._play(history, Turn(self.backend, self._reply(history, text, rules), rules, Start(), lambda: self.cancelled))
 
     def steer(self, start: Start) -> Iterator[Event]:
         """Write the last reply again from another beginning (localr1.steering makes them); it takes the old one's place in the history.
@@ -64,7 +59,7 @@ class ChatSession:
         if not self.history:
             raise CannotSteer("there is no reply yet")
         if self.reply is None:
-            raise CannotSteer("another model wrote the last reply; /reroll lets this one answer")
+            raise CannotSteer("this model cannot take the last reply over; /reroll lets it answer")
         return self.reply
 
     def prepare(self, cancel: Cancel) -> None:
@@ -73,13 +68,45 @@ class ChatSession:
         one, other = (self.backend.encode(self._prompt(self.history, text, self.rules).segments) for text in ("A", "1"))
         self.backend.prefill(one[: common_prefix(one, other)], cancel)
 
-    def _ask(self, history: list[Message], text: str, rules: Rules) -> Iterator[Event]:
-        self.cancelled = False
-        prompt = self._prompt(history, text, rules)
-        reply = Reply(text, tuple(self.backend.encode(prompt.segments)), prompt.opens_thought)
-        return self._play(history, Turn(self.backend, reply, rules, Start(), lambda: self.cancelled))
+    def take_over(self, history: Sequence[Message], tokens: Sequence[Written] = ()) -> None:
+        """Go on with a conversation that took place elsewhere. `tokens`: of its last reply; where they mean other texts to this model, they
+        are made anew of the text."""
+        self.reset()
+        self.history = list(history)
+        if not history:
+            return
+        *before, question, answer = history
+        try:
+            reply = self._reply(before, question.content, self.rules)
+            reply.tokens, reply.by_text = list(tokens), not (tokens and self._speaks(tokens))
+            if reply.by_text:
+                reply.tokens = []
+                list(Turn(self.backend, reply, self.rules, Start(segments=self._spelled(reply, answer)), lambda: False).begin())
+        except (PromptError, BackendError):  # whoever asks next is told
+            return
+        self.reply = reply
+        self.context_tokens = len(reply.prompt_ids) + len(reply.tokens)
 
-    def _prompt(self, history: list[Message], text: str, rules: Rules) -> Prompt:
+    def _speaks(self, tokens: Sequence[Written]) -> bool:
+        """These tokens mean the same to this model."""
+        try:
+            text = self.backend.decode([written.token.id for written in tokens])
+        except (BackendError, LookupError):  # an id beyond the vocabulary
+            return False
+        return text.rstrip("\ufffd") == "".join(written.token.text for written in tokens).rstrip("\ufffd")
+
+    def _spelled(self, reply: Reply, answer: Message) -> list[Segment]:
+        """A reply's text as the model would have written it; a thought without an answer is open."""
+        opened = [] if reply.opens_thought else [tag(THINK, self.backend), Text("\n")]
+        thought = [Text(answer.thought)] if answer.thought else []
+        return [*opened, *thought, *([*closing(self.backend), Text(answer.content)] if answer.content or not thought else [])]
+
+    def _reply(self, history: Sequence[Message], question: str, rules: Rules) -> Reply:
+        """To `question`, so far without tokens."""
+        prompt = self._prompt(history, question, rules)
+        return Reply(question, tuple(self.backend.encode(prompt.segments)), prompt.opens_thought)
+
+    def _prompt(self, history: Sequence[Message], text: str, rules: Rules) -> Prompt:
         messages = with_system([*history, Message("user", text)], rules.system, rules.system_in_question)
         prompt = render(messages, self.backend.chat_format)
         if rules.system.strip() not in prompt.text:
@@ -115,8 +142,3 @@ class ChatSession:
         """Forget the conversation."""
         self.history, self.reply = [], None
         self.context_tokens = 0
-
-
-def _same_model(one: Backend, other: Backend) -> bool:
-    """Whatever their contexts: what one wrote, the other can go on with."""
-    return one.name == other.name and replace(one.info, context_length=0) == replace(other.info, context_length=0)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ from localr1.turn import Event, TurnEnd
 if TYPE_CHECKING:
     from localr1.store.store import Store
 
+MEMORY = Path(":memory:")  # for a history that ends with the program
 SAVE_EVERY_S = 0.9  # what a killed process loses, at most, beside the time that saving takes
 
 
@@ -34,23 +37,46 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A turn among those that follow the same one, itself included, the oldest first. All are turns of the store."""
+
+    turn: int
+    branches: tuple[int, ...]
+
+
 class History:
     """One conversation as it goes on. `problem`: why it is not kept; empty while it is. `trace`: of the reply that ended last.
+    `conversation`: of the store, None before its first turn; `path`: its turns, of the branch that goes on; `place`: of the last one.
 
-    Without a file nothing is kept, and that is no problem. The file is opened with the first reply.
+    Without a file nothing is kept, and that is no problem. The file is opened with the first reply, or the first look into it.
     """
 
     def __init__(self, file: Path | None) -> None:
         self.problem = ""
         self.trace: Trace | None = None
+        self.conversation: int | None = None
+        self.path: tuple[int, ...] = ()
+        self.place: Place | None = None
         self._file = file
         self._store: Store | None = None
-        self._conversation: int | None = None
-        self._turn: int | None = None  # the last one
-        self._parent: int | None = None  # of the last one
+        self._opening = Lock()
 
-    def keep(self, session: ChatSession, events: Iterator[Event], instead: bool = False) -> Iterator[Event]:
-        """The same events, kept on their way. `instead`: of a reply that takes the last one's place, which stays as a branch."""
+    def store(self) -> Store:
+        """What is kept. For any thread. Raises StoreError."""
+        from localr1.store.schema import StoreError
+        from localr1.store.store import Store
+
+        if self._file is None:
+            raise StoreError("no history is kept here")
+        with self._opening:
+            if self._store is None:
+                self._store = Store(self._file)
+            return self._store
+
+    def keep(self, session: ChatSession, events: Iterator[Event], after: int | None = None) -> Iterator[Event]:
+        """The same events, kept on their way. `after`: of a reply that follows so many turns (-1: all but the last), in place of those
+        behind them, which stay as a branch."""
         trace: Trace | None = None
         began, saved = now(), monotonic()
         try:
@@ -58,7 +84,7 @@ class History:
                 assert session.reply is not None
                 if trace is None:
                     trace = Trace.of(session.reply, made_by(session), began)
-                    self._begin(trace, instead)
+                    self._begin(trace, after)
                 elif isinstance(event, TurnEnd):
                     self.trace = trace = Trace.of(session.reply, trace.made, began, event)
                     self._save(trace)
@@ -72,37 +98,38 @@ class History:
 
     def new_conversation(self) -> None:
         """What comes next does not belong to what has come."""
-        self._conversation = self._turn = self._parent = None
+        self.conversation, self.path, self.place = None, (), None
+
+    def go_on(self, conversation: int, path: tuple[int, ...]) -> None:
+        """What comes next belongs there."""
+        self.conversation, self.path, self.place = conversation, path, None
 
     def close(self) -> None:
         if self._store is not None:
             self._store.close()
             self._store = None
 
-    def _begin(self, trace: Trace, instead: bool) -> None:
+    def _begin(self, trace: Trace, after: int | None) -> None:
         from localr1.store.schema import StoreError
 
+        self.place = None
         if self._file is None or self.problem:
             return
         try:
-            if self._store is None:
-                from localr1.store.store import Store
-
-                self._store = Store(self._file)
-            if self._conversation is None:
-                self._conversation = self._store.new(model=trace.made.model)
-            parent = self._parent if instead else self._turn
-            self._turn = self._store.add_turn(self._conversation, parent, trace.question, trace.made)
-            self._parent = parent
+            store, before = self.store(), self.path[:after]
+            if self.conversation is None:
+                self.conversation = store.new(model=trace.made.model)
+            turn = store.add_turn(self.conversation, before[-1] if before else None, trace.question, trace.made)
+            self.path, self.place = (*before, turn), Place(turn, tuple(store.branches(turn)))
         except StoreError as error:
             self.problem = str(error)
 
     def _save(self, trace: Trace) -> None:
         from localr1.store.schema import StoreError
 
-        if self._store is None or self._turn is None or self.problem:
+        if self._store is None or not self.path or self.problem:
             return
         try:
-            self._store.save(self._turn, trace)
+            self._store.save(self.path[-1], trace)
         except StoreError as error:
             self.problem = str(error)

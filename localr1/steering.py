@@ -28,32 +28,32 @@ def beginning(what: str, token: int | None = None, choice: int | None = None) ->
         return plain[what]
     if what == "alternative":
         return lambda reply, backend: with_alternative(reply, token or 0, choice or 0, backend)
-    return lambda reply, backend: from_token(reply, token or 0, backend)
+    return lambda reply, backend: from_token(reply, token or 0)
 
 
 def answer_now(reply: Reply, backend: Backend) -> Start:
     """Keep the thought so far, close it, answer."""
-    return Start(_whole(_thought(reply), backend), closing(backend), why="user")
+    return Start(_whole(_thought(reply)), closing(backend), why="user")
 
 
 def same_thought(reply: Reply, backend: Backend) -> Start:
     """Keep the thought and its end; the answer is written again. A thought that is still open is closed."""
     if not _closed(reply):
         return answer_now(reply, backend)
-    return Start(_whole(list(takewhile(lambda written: not written.answer, reply.tokens)), backend))
+    return Start(_whole(list(takewhile(lambda written: not written.answer, reply.tokens))))
 
 
 def think_longer(reply: Reply, backend: Backend, words: str = THINK_LONGER) -> Start:
     """Open the thought again where it was closed, with words that take it further."""
-    kept = _whole(_thought(reply), backend)
+    kept = _whole(_thought(reply))
     text = "".join(written.token.text for written in kept)
     gap = "\n" if text and not text.endswith("\n") else ""
     return Start(kept, [Text(gap + words)])
 
 
-def from_token(reply: Reply, index: int, backend: Backend) -> Start:
+def from_token(reply: Reply, index: int) -> Start:
     """Keep the reply up to its token `index`, which is drawn again."""
-    return Start(_whole(reply.tokens[: _checked(reply, index)], backend))
+    return Start(_whole(reply.tokens[: _checked(reply, index) if index else 0]))
 
 
 def with_alternative(reply: Reply, index: int, choice: int, backend: Backend) -> Start:
@@ -64,7 +64,7 @@ def with_alternative(reply: Reply, index: int, choice: int, backend: Backend) ->
         raise CannotSteer(f"the token {written.token.text!r} has {len(others)} known alternatives; there is no number {choice + 1}")
     token, text, logprob = others[choice]
     chosen = Written(Token(token, text, logprob), written.part, "", "", True, written.at_s)
-    return Start([*_whole(reply.tokens[:index], backend), chosen])
+    return Start([*_whole(reply.tokens[:index]), chosen])
 
 
 def edited(reply: Reply, thought: str, backend: Backend) -> Start:
@@ -81,7 +81,7 @@ def edited(reply: Reply, thought: str, backend: Backend) -> Start:
             break
         text += written.token.text
         kept.append(written)
-    kept = _whole(kept, backend)
+    kept = _whole(kept)
     rest = wanted[len("".join(written.token.text for written in kept)) :]
     return Start(kept, [Text(rest)] if rest else [])
 
@@ -116,15 +116,19 @@ def _closed(reply: Reply) -> bool:
     return splitter.closed
 
 
-def _whole(tokens: Sequence[Written], backend: Backend) -> list[Written]:
-    """Without tokens at the end that hold only a part of a character: what is put behind them would not complete it."""
+def _whole(tokens: Sequence[Written]) -> list[Written]:
+    """Without tokens at the end whose text comes with a later one, which is not kept: of a part of a character, or put there."""
     kept = list(tokens)
-    while kept and kept[-1].token.text == "" and backend.decode([written.token.id for written in kept]).endswith("\ufffd"):
+    while kept and kept[-1].token.text == "":
         kept.pop()
     return kept
 
 
 def _checked(reply: Reply, index: int) -> int:
+    if reply.by_text:
+        raise CannotSteer(
+            "of this reply only the text is known to this model, not its tokens; /reroll, /again, /longer and /edit go by that"
+        )
     if not 0 <= index < len(reply.tokens):
         raise CannotSteer(f"the reply has {len(reply.tokens):,} tokens; there is no number {index + 1:,}")
     return index

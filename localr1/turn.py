@@ -94,6 +94,7 @@ class Reply:
     prompt_ids: tuple[int, ...]
     opens_thought: bool  # the prompt has opened the thought
     tokens: list[Written] = field(default_factory=list)
+    by_text: bool = False  # the tokens were made of its text, which another model wrote, or a file brought
 
     @property
     def ids(self) -> list[int]:
@@ -177,7 +178,7 @@ class Turn:
     def run(self) -> Iterator[Event]:
         """Raises what the backend raises, and PromptTooLong, before the first event."""
         ends: list[End] = []
-        begun = list(self._begin())
+        begun = list(self.begin())
         while True:
             if self._budget_spent():
                 self._close = "budget"
@@ -212,7 +213,7 @@ class Turn:
 
     # ---------------------------------------------------------------------------------------------- writing
 
-    def _begin(self) -> Iterator[Event]:
+    def begin(self) -> Iterator[Event]:
         """What the reply begins with."""
         for written in self._start.kept:
             yield from self._write(written.token, given=True)

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import pytest
 from test_reasoning import CASES
 
-from backends.base import Cancel, PromptTooLong, Sampling, Segment
+from backends.base import Cancel, PromptTooLong, Sampling, Segment, Text
 from localr1.chat import ChatSession
 from localr1.prompt import Message, PromptError
-from localr1.steering import CannotSteer
 from localr1.turn import AnswerDelta, Event, Rules, ThoughtDelta, TurnEnd
 from scripted import TEMPLATE, ScriptedBackend
 
@@ -219,15 +218,14 @@ def test_system_text_as_a_message_is_the_templates_to_place_and_is_never_lost_in
         ChatSession(ScriptedBackend(REPLY), rules).send("first")
 
 
-def test_another_model_takes_the_conversation_over_but_cannot_steer_what_it_did_not_write() -> None:
+def test_another_model_takes_the_conversation_over_by_its_text() -> None:
     first, second = ScriptedBackend(REPLY), ScriptedBackend(REPLY)
-    object.__setattr__(second.info, "name", "another")
+    second.encode([Text("other ids")])
     before = ChatSession(first)
     run(before, "first")
     session = ChatSession(second, before.rules, before)
-    with pytest.raises(CannotSteer, match="another model wrote the last reply; /reroll"):
-        session.last_reply()
-    list(session.ask_again())
+    assert session.last_reply().by_text and session.last_reply().answer == "There are **2**."
+    list(session.send("first", after=-1))
     assert second.decode(second.seen[0]) == first.decode(first.seen[0])
     assert len(session.history) == 2 and session.last_reply().answer == "There are **2**."
 
@@ -235,10 +233,7 @@ def test_another_model_takes_the_conversation_over_but_cannot_steer_what_it_did_
 def test_the_same_model_with_another_context_can_steer_what_it_wrote() -> None:
     before = ChatSession(ScriptedBackend(REPLY, context=200))
     run(before, "first")
-    session = ChatSession(ScriptedBackend(REPLY, context=400), before.rules, before)
-    assert session.last_reply().answer == "There are **2**." and session.context_tokens == before.context_tokens
-
-
-def test_nothing_is_asked_again_before_the_first_question() -> None:
-    with pytest.raises(CannotSteer, match="no reply yet"):
-        ChatSession(ScriptedBackend()).ask_again()
+    larger = ScriptedBackend(REPLY, context=400)
+    larger.decode, larger.encode = before.backend.decode, before.backend.encode  # type: ignore[method-assign]
+    session = ChatSession(larger, before.rules, before)
+    assert not session.last_reply().by_text and session.context_tokens == before.context_tokens

@@ -97,7 +97,7 @@ def test_think_longer_begins_a_line() -> None:
 @pytest.mark.parametrize("index", range(len(REPLY)))
 def test_a_reply_goes_another_way_from_any_token(index: int) -> None:
     session, backend = session_after(["</think>", "x"])
-    play(session.steer(steering.from_token(reply_of(session), index, backend)))
+    play(session.steer(steering.from_token(reply_of(session), index)))
     assert continued(backend) == "".join(REPLY[:index])
     assert backend.seen[1] == [*backend.seen[0], *map(backend.id_of, REPLY[:index])]
 
@@ -153,9 +153,9 @@ def test_steering_takes_the_last_turns_place_and_no_other() -> None:
 def test_there_must_be_something_to_steer() -> None:
     with pytest.raises(CannotSteer, match="there is no reply yet"):
         ChatSession(ScriptedBackend()).steer(steering.Start())
-    session, backend = session_after()
+    session, _ = session_after()
     with pytest.raises(CannotSteer, match="has 11 tokens; there is no number 12"):
-        steering.from_token(reply_of(session), 11, backend)
+        steering.from_token(reply_of(session), 11)
     plain = ScriptedBackend(["Just", " this"], template=CLOSED)
     session = ChatSession(plain)
     play(session.send("x"))
@@ -174,7 +174,7 @@ def test_half_a_character_is_not_kept() -> None:
     reply = reply_of(session)
     half = reply.tokens[1]
     reply.tokens[1] = Written(Token(half.token.id, "", -0.1), "thought", "", "", False, 0.0)
-    assert [w.token.text for w in steering.from_token(reply, 2, backend).kept] == ["a"]
+    assert [w.token.text for w in steering.from_token(reply, 2).kept] == ["a"]
 
 
 # ------------------------------------------------------------------------------------------------------------- in mid-stream
@@ -328,7 +328,7 @@ def test_each_equals_a_fresh_run_over_the_same_tokens(student: Backend) -> None:
             "answer now": steering.answer_now(reply, student),
             "same thought": steering.same_thought(reply, student),
             "longer": steering.think_longer(reply, student),
-            "from a token": steering.from_token(reply, middle, student),
+            "from a token": steering.from_token(reply, middle),
             "edited": steering.edited(reply, reply.thought[: len(reply.thought) // 2] + " so", student),
             "alternative": steering.with_alternative(reply, unsure, 0, student),
         }

@@ -178,14 +178,14 @@ class Replies:
             with _undamaged(turn):
                 texts[turn] = _texts([(n, blob) for _, n, blob in rows])
         turns: list[Turn] = []
-        columns = "id, conversation, parent, question, made, ended, started_at, opens_thought"
-        for turn, conversation, parent, question, made, ended, started_at, opens in db.execute(
+        columns = "id, conversation, parent, question, made, ended, started_at, opens_thought, thought_tokens"
+        for turn, conversation, parent, question, made, ended, started_at, opens, of_thought in db.execute(
             f"SELECT {columns} FROM turn WHERE {which} ORDER BY id", (id,)
         ):
             with _undamaged(turn):
                 thought, answer = texts.get(turn, ("", ""))
                 trace = Trace(packing.unpack_text(question), thought, answer, _made(made), _ended(ended), started_at, bool(opens))
-            turns.append(Turn(turn, conversation, parent, trace))
+            turns.append(Turn(turn, conversation, parent, trace, of_thought))
         return turns
 
     def turn(self, id: int) -> Turn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -77,13 +77,12 @@ _SAID = {
 
 
 def opened(path: Path) -> sqlite3.Connection:
-    """A connection in autocommit mode to the file, which is made (mode 0600) or migrated where it has to be. Raises StoreError."""
+    """A connection in autocommit mode to the file (or ":memory:"), which is made (mode 0600) or migrated where it has to be. Raises StoreError."""
     with problems(path):
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        try:
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        except FileExistsError:
-            pass
+        if path.name != ":memory:":
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with suppress(FileExistsError):
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         db = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None, check_same_thread=False)
         try:
             _set_up(db, path)

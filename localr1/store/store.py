@@ -77,6 +77,17 @@ class Store:
             turns = tuple(self._replies.turns("conversation = ?", id))
             return Conversation(id, title, model, created_at, updated_at, turns, head)
 
+    def parents(self, conversation: int) -> dict[int, int | None]:
+        """Of all its turns, in the order in which they were asked."""
+        with self._look() as db:
+            return dict(db.execute("SELECT id, parent FROM turn WHERE conversation = ? ORDER BY id", (conversation,)).fetchall())
+
+    def head(self, conversation: int) -> int | None:
+        """The turn from which it goes on."""
+        with self._look() as db:
+            (head,) = row(db, "conversation", conversation, "head")
+            return cast("int | None", head)
+
     def rename(self, id: int, title: str) -> None:
         with self._change() as db:
             row(db, "conversation", id, "id")

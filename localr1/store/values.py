@@ -25,12 +25,13 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A question and its reply. `parent`: the turn before it, None for a first one."""
+    """A question and its reply. `parent`: the turn before it, None for a first one. `thought_tokens`: also where the trace has none."""
 
     id: int
     conversation: int
     parent: int | None
     trace: Trace
+    thought_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

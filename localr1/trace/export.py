@@ -72,22 +72,22 @@ def from_jsonl(text: str) -> Trace:
 
 def _json(value: dict[str, Any]) -> str:
     """Indented, but that what is long is a line for each of its items."""
-    items = (f"  {_line(name)}: {_lines(part) if name in ('steps', 'tokens') else _line(part)}" for name, part in value.items())
+    items = (f"  {json_line(name)}: {_lines(part) if name in ('steps', 'tokens') else json_line(part)}" for name, part in value.items())
     return "{\n" + ",\n".join(items) + "\n}\n"
 
 
 def _lines(values: list[Any]) -> str:
-    return "[\n    " + ",\n    ".join(map(_line, values)) + "\n  ]" if values else "[]"
+    return "[\n    " + ",\n    ".join(map(json_line, values)) + "\n  ]" if values else "[]"
 
 
 def _jsonl(value: dict[str, Any]) -> str:
     header = {"type": "trace"} | {name: value[name] for name in _HEADER}
     tokens = ({"type": "token"} | token for token in value["tokens"])
     end = {"type": "end"} | {name: value[name] for name in _END}
-    return "".join(_line(item) + "\n" for item in (header, *tokens, end))
+    return "".join(json_line(item) + "\n" for item in (header, *tokens, end))
 
 
-def _line(value: object) -> str:
+def json_line(value: object) -> str:
     """One line of JSON, exact. Readable, unless there is something in it that a terminal would obey: then in ASCII."""
     try:
         text = _READABLE(value)

@@ -14,7 +14,7 @@ from localr1.trace.words import cost, count, ending, figures, made, on_one_line,
 
 _SIGNS = re.compile(r"[\\`*_\[\]~|$&<]")
 _BEGINS = re.compile(r"(\d{0,9})([#>+\-=.)])")
-_BOLD = re.compile(r"\\\*\\\*(?! )([^\\]+)(?<! )\\\*\\\*")
+BOLD = re.compile(r"\\\*\\\*(?! )([^\\]+)(?<! )\\\*\\\*")
 _FENCE = re.compile(r"\s{0,3}(`{3,}(?=[^`]*$)|~{3,})\s*(\w*)")
 
 
@@ -59,7 +59,7 @@ def _line(line: str) -> str:
     indent = line[: len(line) - len(body)].replace("\t", "    ")
     body = _SIGNS.sub(lambda m: {"&": "&amp;", "<": "&lt;"}.get(m[0], "\\" + m[0]), body)
     body = _BEGINS.sub(r"\1\\\2", body, count=1) if _BEGINS.match(body) else body
-    return "\u00a0" * len(indent) + _BOLD.sub(r"**\1**", body)  # blanks would make a code block
+    return "\u00a0" * len(indent) + BOLD.sub(r"**\1**", body)  # blanks would make a code block
 
 
 def _quoted(text: str) -> str:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from backends.base import Sampling, Token
 from localr1.trace.steps import MARKS, Step, StepCutter
 from localr1.turn import Reply, ThoughtEnd, TurnEnd, Written
 
 VERSION = 1  # of the JSON object: a key that goes, or means something else, makes it 2
+
+
+_Values = TypeVar("_Values", "Made", "Ended", Sampling)
 
 
 class TraceError(Exception):
@@ -185,12 +188,13 @@ def from_json(value: object) -> Trace:
         if type(version) is not int or version > VERSION or version < 1:
             raise TraceError(f"the trace is of version {version!r}, and this program reads up to {VERSION}; update localr1")
         made, ended = dict(given["made"]), dict(given["ended"])
+        sampling = dict(made.pop("sampling"))
         return Trace(
             question=_text(given["question"]),
             thought=_text(given["thought"]),
             answer=_text(given["answer"]),
-            made=Made(**made | {"sampling": Sampling(**made["sampling"])}),
-            ended=Ended(**ended),
+            made=replace(_like(Made("", ""), made), sampling=_like(Sampling(), sampling)),
+            ended=_like(Ended(), ended),
             started_at=_text(given["started_at"]),
             opens_thought=bool(given["opens_thought"]),
             tokens=tuple(_token(token) for token in given["tokens"]),
@@ -216,6 +220,15 @@ def _token(value: Mapping[str, Any]) -> Written:
         value.get("given", False),
         float(value["at_s"]),
     )
+
+
+def _like(example: _Values, given: dict[str, Any]) -> _Values:
+    """`example` with other values, of the same kinds; None stands for a number that is not given."""
+    for name, value in given.items():
+        own = getattr(example, name)
+        if not isinstance(value, str if isinstance(own, str) else (int, float) if own is not None else (int, type(None))):
+            raise ValueError(f"{name} is {value!r}")
+    return replace(example, **given)
 
 
 def _text(value: object) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from backends.base import Backend, Cancel
 from localr1.chat import ChatSession
-from localr1.history import History
+from localr1.history import History, Place
 from localr1.steering import Begin
 from localr1.text import printable
 from localr1.trace.record import Trace
@@ -31,14 +31,15 @@ class Failed:
 
 
 class Exchange:
-    """One question and the events of its reply, which the worker appends and the screen takes. `steered`: the reply takes another's
-    place. `trace`: what is kept of it, once it is over."""
+    """One question and the events of its reply, which the worker appends and the screen takes. `after`: it follows so many turns (-1: all
+    but the last; None: all), in place of those behind them. `trace`: what is kept of it, once it is over, and `place`: where."""
 
-    def __init__(self, question: str, steered: bool = False) -> None:
-        self.question, self.steered = question, steered
+    def __init__(self, question: str, after: int | None = None) -> None:
+        self.question, self.after = question, after
         self.started_at: float | None = None  # time.monotonic() when the model got it
         self.cancelled = False
         self.trace: Trace | None = None
+        self.place: Place | None = None
         self._events: deque[Event | Failed] = deque()
 
     def put(self, event: Event | Failed) -> None:
@@ -89,22 +90,16 @@ class Engine:
         self._put(lambda: self._switch(opening))
         return opening
 
-    def ask(self, question: str, **changes: Any) -> Exchange:
-        """Play a turn as soon as the model is there and idle. `changes`: to the rules, for this turn."""
-        exchange = Exchange(question)
-        self._put(lambda: self._play(exchange, lambda session: session.send(question, **changes)))
+    def ask(self, question: str, after: int | None = None, **changes: Any) -> Exchange:
+        """Play a turn as soon as the model is there and idle. `after`: as in Exchange. `changes`: to the rules, for this turn."""
+        exchange = Exchange(question, after)
+        self._put(lambda: self._play(exchange, lambda session: session.send(question, after, **changes)))
         return exchange
 
     def steer(self, question: str, begin: Begin) -> Exchange:
         """Play the last turn again from another beginning."""
-        exchange = Exchange(question, steered=True)
+        exchange = Exchange(question, after=-1)
         self._put(lambda: self._play(exchange, lambda session: session.steer(begin(session.last_reply(), session.backend))))
-        return exchange
-
-    def reroll(self, question: str) -> Exchange:
-        """Play the last turn again, whichever model played it."""
-        exchange = Exchange(question, steered=True)
-        self._put(lambda: self._play(exchange, lambda session: session.ask_again()))
         return exchange
 
     def answer_now(self) -> None:
@@ -215,9 +210,9 @@ class Engine:
             events = begin(session)
             if exchange.cancelled:  # asked for just before the turn was there to be cancelled
                 session.cancel()
-            for event in self.history.keep(session, events, instead=exchange.steered):
+            for event in self.history.keep(session, events, exchange.after):
                 if isinstance(event, TurnEnd):
-                    exchange.trace = self.history.trace
+                    exchange.trace, exchange.place = self.history.trace, self.history.place
                 exchange.put(event)
         except Exception as error:
             exchange.put(Failed(one_line(error)))

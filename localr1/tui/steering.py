@@ -79,7 +79,7 @@ class Steering:
             return
         engine, question = self._app.engine, old.exchange.question
         if what == "reroll" and token is None:
-            await self.replace(old, engine.reroll(question))
+            await self.replace(old, engine.ask(question, after=-1))
         elif what == "edit" and session.reply is not None:
             if (begin := self._edited(session.reply.thought)) is not None:
                 await self.replace(old, engine.steer(question, begin))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from tui.driving import THINK, ask, chat, press, screen, send, shows, until
 
-from backends.base import Backend, Cancel, EngineError
+from backends.base import Backend, Cancel, EngineError, Text
 from localr1.tui.app import ChatApp
 from localr1.turn import Rules
 from scripted import ScriptedBackend
@@ -35,18 +35,20 @@ async def test_the_conversation_goes_on_with_the_other_model_and_its_rules():
         assert new.decode(new.seen[1]) == new.decode(new.seen[0])
 
 
-async def test_a_reply_of_another_model_can_be_asked_for_again_but_not_steered():
+async def test_a_reply_of_another_model_is_steered_by_its_text():
     app, _ = chat([*THINK, "Adam"])
     async with app.run_test(size=(100, 24)) as pilot:
         await ask(app, pilot, "Who was first?")
-        app.models.switch(lambda say: named("larger", [*THINK, "Eve"]))
+        new = named("larger", ["Eve"], [*THINK, "Cain"])
+        new.encode([Text("other ids")])
+        app.models.switch(lambda say: new)
         await shows(app, "larger ·")
         await send(app, pilot, "/again")
-        await shows(app, "another model wrote the last reply; /reroll lets this one answer")
-        await shows(app, "Adam")
-        await send(app, pilot, "/reroll")
         await shows(app, "Eve")
-        await until(lambda: "Adam" not in screen(app))
+        assert new.decode(new.seen[0]).endswith("Let me count.</think>\n\n")
+        await send(app, pilot, "/reroll")
+        await shows(app, "Cain")
+        await until(lambda: "Eve" not in screen(app))
 
 
 async def test_a_model_that_cannot_be_opened_leaves_the_old_one():
