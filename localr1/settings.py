@@ -231,9 +231,9 @@ def _rows() -> Iterator[Row]:
 
 def key_problem(action: str, keys: str) -> str:
     """Why these keys cannot be given to this action; "" if they can."""
-    if not keys.strip():
-        return f'keys.{action} is empty; name keys, for example "ctrl+x" or "f2,ctrl+x"'
-    return ""
+    from localr1 import keys as table
+
+    return table.key_problem(action, keys)
 
 
 def advice(sampling: SamplingSettings) -> str:

@@ -76,6 +76,7 @@ def parse(text: str, path: Path) -> SettingsFile:
 
     models = tree.pop("models", {})
     general, own = layer(tree), dict[str, Layer]()
+    problems += _clashes(general)
     for name, tables in models.items() if isinstance(models, dict) else [("NAME", None)]:
         if isinstance(tables, dict):
             own[name] = layer(tables, ("models", name))
@@ -86,6 +87,17 @@ def parse(text: str, path: Path) -> SettingsFile:
         line, problem = min(problems)
         raise SettingError(printable(f"{path}:{line}: {problem}"))
     return SettingsFile(path, general, own)
+
+
+def _clashes(layer: Layer) -> list[tuple[int, str]]:
+    """One key for two actions."""
+    own = {key.removeprefix("keys."): str(value) for key, value in layer.values.items() if key.startswith("keys.")}
+    if not own:
+        return []
+    from localr1.keys import clash
+
+    found = clash(own)
+    return [] if found is None else [(layer.lines[f"keys.{found[0]}"], found[1])]
 
 
 def _tree(text: str, path: Path) -> dict[str, Any]:

@@ -17,12 +17,13 @@ from textual.widgets import Markdown, Static
 from localr1.commands import Typed, parse, rule_line
 from localr1.editor import EditorError
 from localr1.history import History
+from localr1.keys import ACTIONS, ANYWHERE, CHAT, Keymap
 from localr1.settings import Settings
 from localr1.settings_layers import Layers
 from localr1.tui.attaching import Attaching
 from localr1.tui.editing import in_editor
 from localr1.tui.engine import Engine, OpenBackend
-from localr1.tui.help import help_content
+from localr1.tui.help import HelpScreen
 from localr1.tui.models import Models
 from localr1.tui.prompt_input import PromptInput, learn_alt_enter
 from localr1.tui.status import HINT_S, StatusBar, model_fields
@@ -38,10 +39,11 @@ from localr1.turn import Rules
 Handler = Callable[[Typed], Awaitable[None]]  # carries out a command
 
 FRAMES_PER_S = 30
+_IN_CHAT = {action.does.partition("(")[0] or action.name for action in ACTIONS.values() if action.where == CHAT}
 _WIDE = 120  # columns: from here on the trace stands beside the chat
 
 
-class ChatApp(App[None]):
+class ChatApp(App[None], inherit_bindings=False):
     """The model is opened by `open_backend` on the worker thread after the first paint. `history`: the file that conversations are kept
     in; None keeps none. `layers`: the settings; `rules` in their place, for a turn.
 
@@ -51,14 +53,9 @@ class ChatApp(App[None]):
     CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "cancel", priority=True),
-        Binding("ctrl+c", "interrupt", priority=True),
-        Binding("ctrl+o", "fold", priority=True),
-        Binding("ctrl+t", "trace", priority=True),
-        Binding("ctrl+n", "answer_now", priority=True),
-        Binding("ctrl+g", "edit_question", priority=True),
-        Binding("pageup", "page(-1)", priority=True),
-        Binding("pagedown", "page(1)", priority=True),
+        Binding(action.keys, action.does or action.name, id=action.name, priority=True)
+        for action in ACTIONS.values()
+        if action.where in (ANYWHERE, CHAT)
     ]
 
     def __init__(
@@ -68,6 +65,7 @@ class ChatApp(App[None]):
         self.register_theme(THEME)
         self.theme = THEME.name
         self.layers = Layers() if layers is None else layers
+        self.keymap = Keymap(self.settings.keys)
         self.engine = Engine(open_backend, rules or self.settings.rules(), History(history))
         self.turn: Turn | None = None  # the one that is waiting or being written
         self.last: Turn | None = None  # the last of the conversation
@@ -77,8 +75,8 @@ class ChatApp(App[None]):
         self._quit_asked_at = float("-inf")
         self._traced = 0  # deltas of the turn that the trace has
         self.transcript = Transcript()
-        self.trace = TraceView(hint="Ctrl+T hides", id="trace")
-        self.input = PromptInput()
+        self.trace = TraceView(f"{self.keymap.first('trace')} hides", self.keymap, id="trace")
+        self.input = PromptInput(keymap=self.keymap)
         self.status = StatusBar()
         self.steering = Steering(self)
         self.models = Models(self)
@@ -106,6 +104,7 @@ class ChatApp(App[None]):
 
     def on_mount(self) -> None:
         learn_alt_enter()
+        self.set_keymap(self.keymap.own)
         self.trace.display = False
         self.input.focus()
         self.set_interval(1 / FRAMES_PER_S, self._tick)
@@ -140,7 +139,8 @@ class ChatApp(App[None]):
         self._tokens_per_s = turn.tokens_per_s or self._tokens_per_s
         self._pump_trace(turn)
         if turn.loop is not None and self.engine.rules.on_loop == "warn":
-            self.status.hint(f"The model repeats itself, every {turn.loop.period} tokens: Ctrl+N answers now, Esc stops")
+            keys = f"{self.keymap.first('answer_now')} answers now, {self.keymap.first('stop')} stops"
+            self.status.hint(f"The model repeats itself, every {turn.loop.period} tokens: {keys}")
             turn.loop = None
         if not turn.over:
             return
@@ -168,7 +168,7 @@ class ChatApp(App[None]):
             self.status.show(model_fields(session.backend, session.context_tokens, self._tokens_per_s))
         else:
             self.status.show(self.models.fields())
-        self.input.placeholder = "Esc stops the reply" if self.turn is not None else "Ask something"
+        self.input.placeholder = f"{self.keymap.first('stop')} stops the reply" if self.turn is not None else "Ask something"
 
     # what the person does
 
@@ -181,7 +181,7 @@ class ChatApp(App[None]):
         elif self.engine.failure:
             self._refuse(event, "There is no model to ask: see above. /quit leaves")
         elif self.turn is not None:
-            self._refuse(event, "One question at a time: Esc stops the reply")
+            self._refuse(event, f"One question at a time: {self.keymap.first('stop')} stops the reply")
         elif command is None:
             await self.begin(Turn(self.engine.ask(self.attaching.take(event.text))))
         else:
@@ -220,7 +220,7 @@ class ChatApp(App[None]):
 
     def _commands(self) -> dict[str, Handler]:
         async def help_(_: Typed) -> None:
-            await self.transcript.notice(help_content())
+            self.push_screen(HelpScreen(self.keymap, commands_first=True))
 
         async def trace(_: Typed) -> None:
             self.action_trace()
@@ -294,6 +294,11 @@ class ChatApp(App[None]):
         if self.turn is None:
             if not self.models.cancel():
                 self.screen.clear_selection()
+        else:
+            await self._stop()
+
+    async def _stop(self) -> None:
+        if self.turn is None:
             return
         self.engine.cancel(self.turn.exchange)  # before looking whether it has begun: the worker looks the other way round
         if self.turn.exchange.started_at is None:
@@ -309,9 +314,13 @@ class ChatApp(App[None]):
         self.attaching.give_back(turn.exchange.question)
 
     async def action_interrupt(self) -> None:
-        """Ctrl+C: copy what is selected, else clear the input, else stop the reply, else quit at the second time."""
+        """Stop the reply, else leave a dialog, else copy what is selected, else clear the input, else quit at the second time."""
         selected = self.screen.get_selected_text() or self.input.selected_text
-        if selected:
+        if self.turn is not None:
+            await self._stop()
+        elif self.is_under_dialog:
+            self.pop_screen()
+        elif selected:
             self.copy_to_clipboard(selected)
             self.screen.clear_selection()
             self.status.hint("Copied")
@@ -319,16 +328,28 @@ class ChatApp(App[None]):
             self.input.drop()
         elif self.attaching:
             self.attaching.clear()
-        elif self.turn is not None:
-            await self.action_cancel()
         elif monotonic() - self._quit_asked_at < HINT_S:
             await self.action_quit()
         else:
             self._quit_asked_at = monotonic()
-            self.status.hint("Press Ctrl+C again to quit")
+            self.status.hint(f"Press {self.keymap.first('interrupt')} again to quit")
 
     async def action_quit(self) -> None:
         self.exit(return_code=1 if self.engine.failure else 0)
+
+    @property
+    def is_under_dialog(self) -> bool:
+        return len(self.screen_stack) > 1
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Under a dialog, only what holds anywhere does."""
+        return not (self.is_under_dialog and action in _IN_CHAT)
+
+    def action_help(self) -> None:
+        if isinstance(self.screen, HelpScreen):
+            self.pop_screen()
+        elif not self.is_under_dialog:
+            self.push_screen(HelpScreen(self.keymap))
 
     def action_fold(self) -> None:
         thoughts = self.query(Thought)
@@ -341,6 +362,9 @@ class ChatApp(App[None]):
     def on_key(self, event: events.Key) -> None:
         """Typing goes into the input, wherever the focus is."""
         if event.is_printable and event.character and not self.input.has_focus and not self.trace.has_focus:
+            if event.key == "question_mark" and not self.input.text:
+                self.action_help()
+                return
             self.input.focus()
             self.input.insert(event.character)
 

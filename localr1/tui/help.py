@@ -1,27 +1,40 @@
-"""The help: keys, and the commands by their groups."""
+"""The help: keys by the places where they hold, and the commands by their groups."""
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
 from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Static
 
 from localr1.commands import help_rows
+from localr1.keys import PLACES, Keymap
 
-_KEYS = (
-    ("Enter", "send; Shift+Enter, Alt+Enter, Ctrl+J: new line"),
-    ("Esc", "stop the reply; what has come stays"),
-    ("Ctrl+O", "fold or unfold the last thought; Tab: others"),
-    ("Ctrl+T", "show, enter, hide the trace; ? lists its keys"),
-    ("Ctrl+N", "answer now: close the thought being written"),
-    ("PageUp, PageDown", "scroll"),
-    ("Ctrl+C", "copy, clear the input, stop, quit: what it can"),
-)
-_COLUMN = 26
+_COLUMN = 28
 
 
-def help_content() -> Content:
-    parts = [_group("Keys", list(_KEYS))]
-    parts += [_group(title, rows) for title, rows in help_rows()]
-    return Content("\n\n").join(parts)
+class HelpScreen(ModalScreen[None]):
+    """Keys, then commands; or the other way round."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark,enter", "dismiss")]
+
+    def __init__(self, keymap: Keymap, commands_first: bool = False) -> None:
+        super().__init__()
+        self._content = help_content(keymap, commands_first)
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll():
+            yield Static(self._content)
+
+
+def help_content(keymap: Keymap, commands_first: bool = False) -> Content:
+    keys = [_group(place, keymap.rows(place)) for place in PLACES]
+    commands = [_group(title, rows) for title, rows in help_rows()]
+    return Content("\n\n").join(commands + keys if commands_first else keys + commands)
 
 
 def _group(title: str, rows: list[tuple[str, str]]) -> Content:

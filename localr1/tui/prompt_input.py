@@ -17,6 +17,7 @@ from textual.widgets import TextArea
 
 from localr1.attachments import pasted_paths
 from localr1.completion import Choice, choices, unfinished
+from localr1.keys import ACTIONS, INPUT, Keymap
 from localr1.recall import Recall
 from localr1.text import printable
 from localr1.tui.choices import Choices
@@ -28,7 +29,7 @@ QUOTES = '"""'
 class PromptInput(TextArea):
     """`questions`: those of before, the latest first, asked for at the first Up. `attach_pasted`: more characters become an attachment."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+underscore,ctrl+shift+minus,super+z", "undo")]  # redo: Ctrl+Y, as it was
+    BINDINGS: ClassVar[list[BindingType]] = [Binding(ACTIONS["undo"].keys, "undo", id="undo")]  # redo: Ctrl+Y, as it was
 
     class Sent(Message):
         """Enter was pressed, and the input is empty. `typed`: to be given back if `text` cannot be asked. `is_question`: whatever it begins with."""
@@ -47,9 +48,10 @@ class PromptInput(TextArea):
     class Rubbed(Message):
         """Backspace, where there is nothing before it."""
 
-    def __init__(self, questions: Callable[[], list[str]] = list, attach_pasted: int = 2000) -> None:
+    def __init__(self, questions: Callable[[], list[str]] = list, attach_pasted: int = 2000, keymap: Keymap | None = None) -> None:
         super().__init__(compact=True, highlight_cursor_line=False, soft_wrap=True)
         self._bindings.key_to_bindings.pop("ctrl+z", None)  # it suspends the program, here as everywhere
+        self._keymap = keymap or Keymap()
         self.attach_pasted = attach_pasted
         self.choices = Choices()
         self._questions: Callable[[], list[str]] | None = questions
@@ -68,11 +70,13 @@ class PromptInput(TextArea):
             event.prevent_default()
 
     async def _handled(self, key: str) -> bool:
-        match key:
-            case "enter":
+        match self._keymap.meant(key, INPUT) or key:
+            case "send":
                 self._enter()
-            case "shift+enter" | "alt+enter" | "ctrl+j":
+            case "new_line":
                 self.insert("\n")
+            case "question_mark" if not self.text:
+                await self.run_action("app.help")
             case "up" | "down" if self._offered:
                 self._chosen = (self._chosen + (1 if key == "down" else -1)) % len(self._offered)
                 self._has_moved = True

@@ -6,6 +6,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 
+from localr1.keys import STEERING, TRACE, Keymap
 from localr1.trace.steps import MARKS
 from localr1.tui.trace_lines import BOLD, COLOURS, DIM, MARK_OF_ANSWER, PLAIN, SHADES, clean, likely
 from localr1.tui.trace_tape import UNSURE, Tape
@@ -13,38 +14,20 @@ from localr1.tui.trace_tape import UNSURE, Tape
 LEAST = 50  # tokens listed
 CONTEXT = 200  # characters read on either side of one
 
-KEYS = (
-    ("↑ ↓ k j", "step"),
-    ("PgUp PgDn", "page"),
-    ("g G", "first and last step"),
-    ("Enter Space", "fold or unfold; a click does it too"),
-    ("x", "unfold or fold all"),
-    ("n N", "next, previous backtrack or check; in a search, match"),
-    ("c", "shade the text by how likely its tokens were"),
-    ("u", "least certain tokens, and what else was likely there"),
-    ("/", "search in thought and answer; Esc ends it"),
-    ("y Y", "copy the step, or everything, as raw text"),
-)
-STEERING = (
-    ("a", "answer now, from what has been thought"),
-    ("w", "think longer"),
-    ("e", "edit the thought, and go on from there"),
-    ("r R", "re-roll from here on, or the answer alone"),
-)
-
 
 class Keys:
     """All keys, the marks, and the shades."""
 
-    def __init__(self, can_steer: bool) -> None:
+    def __init__(self, keymap: Keymap, can_steer: bool) -> None:
         self.top = 0
-        listed = KEYS + STEERING if can_steer else KEYS
-        self._rows = [[Segment(f" {key:<13}", BOLD), Segment(what)] for key, what in listed]
+        listed = keymap.rows(TRACE, *([STEERING] if can_steer else []))
+        width = max(len(keys) for keys, _ in listed) + 1
+        self._rows = [[Segment(f" {keys:<{width}}", BOLD), Segment(what)] for keys, what in listed]
         marks = [Segment(f"{MARKS[kind]} {kind}  ", Style(color=colour)) for kind, colour in COLOURS.items()]
         names = [part for _, style, name in SHADES for part in (Segment(name, style), Segment("  "))]
-        self._rows.append([Segment(f" {'marks':<13}", BOLD), *marks, Segment(f"{MARK_OF_ANSWER} answer")])
+        self._rows.append([Segment(f" {'marks':<{width}}", BOLD), *marks, Segment(f"{MARK_OF_ANSWER} answer")])
         least = ", ".join(f"{least:.0%}" for least, _, _ in SHADES[:-1])
-        self._rows.append([Segment(f" {'shading':<13}", BOLD), *names, Segment(f"from {least}, below", DIM)])
+        self._rows.append([Segment(f" {'shading':<{width}}", BOLD), *names, Segment(f"from {least}, below", DIM)])
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -12,6 +12,7 @@ from textual import events
 from textual.message import Message
 from textual.reactive import reactive
 
+from localr1.keys import STEERING, TRACE, Keymap
 from localr1.trace.words import count
 from localr1.tui.status import Field
 from localr1.tui.trace_lines import DIM, REVERSE, SHADES, clean, step_in_cell
@@ -22,7 +23,10 @@ from localr1.tui.trace_tape import Search
 Action = Literal["answer_now", "longer", "edit", "reroll", "reroll_answer", "alternative"]
 
 WHEEL = 3
-_STEERING: dict[str, Action] = {"a": "answer_now", "w": "longer", "e": "edit", "r": "reroll", "R": "reroll_answer"}
+_STEERING: dict[str, Action] = {
+    "trace_answer": "answer_now", "trace_longer": "longer", "trace_edit": "edit", "trace_reroll": "reroll",
+    "trace_reroll_answer": "reroll_answer",
+}  # fmt: skip
 
 
 class TraceView(TraceRows, can_focus=True):
@@ -55,16 +59,17 @@ class TraceView(TraceRows, can_focus=True):
         def control(self) -> TraceView:
             return self.view
 
-    def __init__(self, hint: str = "", *, id: str | None = None, classes: str | None = None) -> None:
+    def __init__(self, hint: str = "", keymap: Keymap | None = None, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self._hint = hint
         self._typing = False  # the words to search for
-        self._keys: dict[str, Callable[[], object]] = {
-            "up": lambda: self.move(-1), "k": lambda: self.move(-1), "down": lambda: self.move(1), "j": lambda: self.move(1),
-            "pageup": lambda: self.page(-1), "pagedown": lambda: self.page(1), "g": lambda: self.end(-1), "G": lambda: self.end(1),
-            "home": lambda: self.end(-1), "end": lambda: self.end(1), "enter": self._enter, " ": self._fold, "x": self._fold_all,
-            "n": lambda: self._next(1), "N": lambda: self._next(-1), "c": self._shade, "u": self._unsure, "/": self._ask_words,
-            "y": self._copy_step, "Y": self._copy_all, "?": self._help,
+        self.keymap = keymap or Keymap()
+        self._does: dict[str, Callable[[], object]] = {
+            "pageup": lambda: self.page(-1), "pagedown": lambda: self.page(1), "trace_up": lambda: self.move(-1),
+            "trace_down": lambda: self.move(1), "trace_first": lambda: self.end(-1), "trace_last": lambda: self.end(1),
+            "trace_open": self._enter, "trace_fold": self._fold, "trace_fold_all": self._fold_all, "trace_next": lambda: self._next(1),
+            "trace_previous": lambda: self._next(-1), "trace_shade": self._shade, "trace_unsure": self._unsure,
+            "trace_search": self._ask_words, "trace_copy": self._copy_step, "trace_copy_all": self._copy_all, "trace_help": self._help,
         }  # fmt: skip
 
     # keys and mouse
@@ -83,15 +88,16 @@ class TraceView(TraceRows, can_focus=True):
             return self.escape()
         if self._typing:
             return self._type(key)
+        meant = self.keymap.meant(key, TRACE, STEERING) or key
         if isinstance(self.panel, Keys):
             self.panel.top += self.rows
             self.panel = self.panel if self.panel.top < len(self.panel) else None
         elif isinstance(self.panel, Unsure) and key.isdecimal():
             self._take(int(key) - 1)
-        elif key in _STEERING:
-            self._steer(_STEERING[key])
-        elif key in self._keys:
-            self._keys[key]()
+        elif meant in _STEERING:
+            self._steer(_STEERING[meant])
+        elif meant in self._does:
+            self._does[meant]()
         else:
             return False
         return True
@@ -231,7 +237,7 @@ class TraceView(TraceRows, can_focus=True):
     # panels
 
     def _help(self) -> None:
-        self.panel = Keys(self.can_steer)
+        self.panel = Keys(self.keymap, self.can_steer)
 
     def _unsure(self) -> None:
         self.panel = None if self.panel is not None else Unsure(self.tape)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from textual import events
 from textual.pilot import Pilot
 
+from localr1.keys import named
 from localr1.tui.app import ChatApp
 from scripted import ScriptedBackend
 
@@ -42,7 +43,7 @@ async def press(pilot: Pilot[None], *keys: str) -> None:
     for key in keys:
         character = "\n" if key == "enter" else " " if key == "space" else key if len(key) == 1 else None
         assert pilot.app._driver is not None
-        pilot.app._driver.send_message(events.Key(key, character))
+        pilot.app._driver.send_message(events.Key(named(key), character))
         await settle(pilot)
 
 

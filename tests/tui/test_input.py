@@ -77,17 +77,19 @@ async def test_second_question_waits_in_the_input_while_the_model_writes():
         assert len(backend.seen) == 1
 
 
-async def test_ctrl_c_clears_then_cancels_then_quits_at_the_second_time():
+async def test_ctrl_c_cancels_then_clears_then_quits_at_the_second_time():
     app, backend = chat([*["word "] * 500], pause_s=0.02)
     async with app.run_test(size=(80, 24)) as pilot:
         await send(app, pilot, "Go")
         await shows(app, "word word")
-        await press(pilot, "x", "ctrl+c")
-        assert app.input.text == ""
-        assert app.turn is not None
+        await press(pilot, "x")
+        app.input.select_all()
         await press(pilot, "ctrl+c")
         await until(lambda: app.turn is None)
         await shows(app, "Cancelled")
+        assert (app.input.text, app.clipboard) == ("x", "")
+        await press(pilot, "right", "ctrl+c")
+        assert app.input.text == ""
         await press(pilot, "ctrl+c")
         await shows(app, "Press Ctrl+C again to quit")
         assert app.is_running
@@ -108,7 +110,7 @@ async def test_ctrl_c_copies_a_selection_first():
 
 async def test_help_shows_keys_and_commands():
     app, backend = chat()
-    async with app.run_test(size=(80, 40)) as pilot:
+    async with app.run_test(size=(80, 150)) as pilot:
         await send(app, pilot, "/help")
         for text in ("Shift+Enter", "Ctrl+O", "PageUp", "/new", "/quit"):
             await shows(app, text)

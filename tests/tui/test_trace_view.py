@@ -210,7 +210,7 @@ async def test_all_keys_are_listed_and_any_key_closes_the_list():
     async with app.run_test(size=(100, 24)) as pilot:
         await shown(app, pilot)
         await press(pilot, "?")
-        for text in ("PgUp PgDn", "least certain tokens", "re-roll", "< backtrack", "A answer", "underlined"):
+        for text in ("Up, k, Down, j", "least certain tokens", "re-roll", "< backtrack", "A answer", "underlined"):
             assert text in screen(app)
         await press(pilot, "j")
         assert app.view.panel is None
