@@ -235,7 +235,7 @@ def run_chat(args: argparse.Namespace) -> int:
     if args.plain:
         from localr1.plain import PlainChat
 
-        return PlainChat(open_backend, layers.settings.rules(), history).run()
+        return PlainChat(open_backend, history=history, layers=layers).run()
     from localr1.tui.app import ChatApp
 
     app = ChatApp(open_backend, history=history, layers=layers)

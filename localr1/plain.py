@@ -14,6 +14,9 @@ from localr1.commands import Typed, help_rows, parse, rule_line
 from localr1.endings import end_line
 from localr1.history import History
 from localr1.lines import Lines, being_edited
+from localr1.set_command import RULES, change, listing, rule_changes, warning
+from localr1.settings import SettingError
+from localr1.settings_layers import Layers
 from localr1.text import printable
 from localr1.tui.engine import Engine, Exchange, Failed, OpenBackend
 from localr1.turn import Event, Rules, ThoughtDelta
@@ -40,8 +43,11 @@ class ReplyFailed(Exception):
 class PlainChat:
     """As tui.app.ChatApp, without a screen. `history`: the file that conversations are kept in; None keeps none."""
 
-    def __init__(self, open_backend: OpenBackend, rules: Rules, history: Path | None) -> None:
-        self.engine = Engine(open_backend, rules, History(history))
+    def __init__(
+        self, open_backend: OpenBackend, rules: Rules | None = None, history: Path | None = None, layers: Layers | None = None
+    ) -> None:
+        self.layers = Layers() if layers is None else layers
+        self.engine = Engine(open_backend, rules or self.layers.settings.rules(), History(history))
         self.last: Exchange | None = None  # the last reply
         self._attachments: tuple[Attachment, ...] = ()  # to the next question
         self._lines = Lines()
@@ -50,7 +56,7 @@ class PlainChat:
         self._problem_told = ""
         self._handlers: dict[str, Handler] = {
             "file": self._file, "help": self._help, "trace": self._trace, "new": self._new, "quit": self._quit, "edit": self._edit,
-            **dict.fromkeys(("think", "budget", "loops"), self._set),
+            "set": self._set, **dict.fromkeys(RULES, self._set_rule),
             **dict.fromkeys(("answer", "longer", "reroll", "again"), self._steer),
         }  # fmt: skip
 
@@ -107,6 +113,8 @@ class PlainChat:
         info = session.backend.info
         if self._lines.typed:
             say(printable(f"{info.name}, {info.format}, a context of {info.context_length:,} tokens. /help lists the commands.\n"))
+            if line := warning(self.layers, info.name):
+                say(f"{line}\n")
         return True
 
     def _take(self, text: str) -> None:
@@ -188,6 +196,21 @@ class PlainChat:
         return compose(question, attachments)
 
     def _set(self, command: Typed) -> None:
+        if not command.value:
+            say(listing(self.layers) + "\n")
+            return
+        session = self.engine.session
+        try:
+            key, line = change(self.layers, command.value, "" if session is None else session.backend.info.name)
+        except SettingError as error:
+            say(str(error))
+            return
+        self.engine.set_rules(**rule_changes(self.layers, key))
+        say(line)
+
+    def _set_rule(self, command: Typed) -> None:
+        for value in command.changes().values():
+            self.layers.set(RULES[command.name], value)
         self.engine.set_rules(**command.changes())
         say(rule_line(command.name, self.engine.rules))
 
@@ -201,7 +224,7 @@ class PlainChat:
             say("There is no thought to edit yet")
             return
         try:
-            new = editor.edit(old)
+            new = editor.edit(old, command=self.layers.settings.chat.editor)
         except editor.EditorError as error:
             say(str(error))
             return

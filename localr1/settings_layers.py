@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from localr1.settings import SettingError, Settings, Value, Values, advice, key_problem, rows
-from localr1.settings_file import SettingsFile, read, unknown, write
-from localr1.text import printable
+from localr1.settings import Settings, Value, Values, rows
+from localr1.settings_file import SettingsFile, read, write
 
 if TYPE_CHECKING:
     from localr1.models import ModelSpec
@@ -97,69 +96,3 @@ def layers_for(flags: Values) -> tuple[Layers, ModelSpec]:
     spec = resolve(layers.settings.model.name or None, layers.settings.model.backend)
     layers.open(spec.name, spec.path)
     return layers, spec
-
-
-def find_key(typed: str) -> str:
-    """The key that is meant: whole, the part behind the dot where that is one setting's alone, or its flag's name. Raises SettingError."""
-    typed = typed.lower().replace("-", "_").lstrip("_")
-    if typed in rows():
-        return typed
-    if typed.startswith("keys."):
-        return typed
-    found = [key for key, row in rows().items() if typed in (key.partition(".")[2], row.flag.removeprefix("--").replace("-", "_"))]
-    if len(found) == 1:
-        return found[0]
-    raise SettingError(unknown(typed) if not found else f"{typed} may be {' or '.join(found)}")
-
-
-def read_value(key: str, text: str) -> Value | None:
-    """What was typed for a setting. Raises SettingError."""
-    row = rows().get(key)
-    if row is not None:
-        return row.parse(text)
-    action = key.partition(".")[2]
-    if text.strip().lower() == "none":
-        return None
-    if problem := key_problem(action, text):
-        raise SettingError(problem)
-    return text.strip()
-
-
-def shown(value: Value | None, key: str = "") -> str:
-    """A value as a person reads it; of an unset one, what it means."""
-    if value is None:
-        row = rows().get(key)
-        return "none" if row is None else f"none ({row.unset})"
-    return str(value).lower() if isinstance(value, bool) else f"{value:.15g}" if isinstance(value, float) else printable(str(value))
-
-
-def change(layers: Layers, typed: str, is_r1: bool = True) -> tuple[str, str]:
-    """`/set KEY VALUE [save]` (behind a text: --save): the key that was changed and a line about it, a warning where one is due. Raises SettingError.
-
-    Without a VALUE nothing is changed, and the line tells what holds; the key is "" then.
-    """
-    name, _, text = typed.strip().partition(" ")
-    key, text = find_key(name), text.strip()
-    if not text:
-        return "", f"{key} is {shown(layers.settings[key], key)} ({layers.origins.get(key, DEFAULT)})"
-    row = rows().get(key)
-    is_text = row is not None and row.kind is str and not row.choices
-    words = text.rsplit(maxsplit=1)
-    saved = len(words) == 2 and words[1].lower() in ("--save", "" if is_text else "save")
-    value = read_value(key, words[0] if saved else text)
-    if saved:
-        where = f"kept in {layers.save(key, value)}"
-    else:
-        layers.set(key, value)
-        where = "for this session; add save to keep it"
-    warning = advice(layers.settings.sampling) if is_r1 and key == "sampling.temperature" else ""
-    return key, warning or f"{key} is now {shown(value, key)}, {where}"
-
-
-def change_rules(layers: Layers, key: str) -> dict[str, object]:
-    """What a changed setting changes of the rules of a turn; nothing where it is none of theirs."""
-    rules = layers.settings.rules()
-    if key.startswith("sampling."):
-        return {"sampling": rules.sampling}
-    names = {"thinking.mode": "thinking", "thinking.budget": "think_budget", "thinking.on_loop": "on_loop"}
-    return {names[key]: getattr(rules, names[key])} if key in names else {}

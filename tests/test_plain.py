@@ -1,6 +1,7 @@
 """The chat line by line: what is written, in which order, and what it is told."""
 
 import io
+import re
 import sys
 from pathlib import Path
 
@@ -109,3 +110,14 @@ def test_questions_of_several_lines(lines, read):
         return lines.pop(0)
 
     assert question(line) == read and not lines
+
+
+def test_settings_are_changed_and_listed(monkeypatch, capsys):
+    backend = ScriptedBackend([*THINK, "600"])
+    text = "/set temperature 0.65\n/set temprature 1\n/budget 30\nHow many?\n/set\n"
+    assert talk(monkeypatch, text, lambda say: backend) == 0
+    shown = capsys.readouterr().out
+    assert "You: /set temperature 0.65\nsampling.temperature is now 0.65, for this session" in shown
+    assert "there is no setting temprature; did you mean sampling.temperature?" in shown
+    assert backend.samplings[0].temperature == 0.65
+    assert re.search(r"\nthinking\.budget +30  \(/set\)\n", shown) and re.search(r"\nsampling\.top_p +0\.95\n", shown)

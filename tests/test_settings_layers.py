@@ -10,9 +10,9 @@ from localr1 import paths
 from localr1.cli import parser
 from localr1.flags import given
 from localr1.models import resolve
-from localr1.settings import SettingError, Settings, rows
-from localr1.settings_file import parse, read
-from localr1.settings_layers import Layers, change, change_rules, effective, find_key, layers_for
+from localr1.settings import Settings, rows
+from localr1.settings_file import parse
+from localr1.settings_layers import Layers, effective, layers_for
 
 FILE = parse(
     '[sampling]\ntemperature = 1.0\ntop_p = 0.9\n[keys]\nquit = "ctrl+q"\n[models."r1:7b"]\nsampling.temperature = 0.7\nsampling.seed = 4\n',
@@ -76,74 +76,6 @@ def test_the_model_and_what_it_is_opened_with_come_from_the_file(monkeypatch: py
     assert spec == resolve("r1-tiny")
     model = layers.settings.model
     assert (model.name, model.backend, model.context, model.kv) == ("r1-tiny", "reference", 256, "q8_0")
-
-
-@pytest.mark.parametrize(
-    ("typed", "key"),
-    [("temperature", "sampling.temperature"), ("Sampling.Temperature", "sampling.temperature"), ("--think-budget", "thinking.budget"), ("keys.quit", "keys.quit"), ("when_full", "chat.when_full"), ("thinking", "thinking.mode")],
-)  # fmt: skip
-def test_a_setting_may_be_named_in_short(typed: str, key: str) -> None:
-    assert find_key(typed) == key
-
-
-def test_what_names_no_setting_is_told() -> None:
-    with pytest.raises(SettingError, match=r"no setting temprature; did you mean sampling\.temperature\?"):
-        find_key("temprature")
-
-
-def test_a_change_holds_for_the_session_and_a_saved_one_for_the_model(tmp_path: Path) -> None:
-    config = tmp_path / "config.toml"
-    layers = Layers(read(config), {"sampling.top_p": 0.9})
-    layers.open("r1:7b")
-    key, line = change(layers, "temperature 0.65")
-    assert (key, layers.settings.sampling.temperature, layers.origins[key]) == ("sampling.temperature", 0.65, "/set")
-    assert line == "sampling.temperature is now 0.65, for this session; add save to keep it" and not config.exists()
-
-    key, line = change(layers, "temperature 0.7 save")
-    assert (layers.settings.sampling.temperature, layers.origins[key]) == (0.7, "[models.r1:7b] config.toml:2")
-    assert line == f"sampling.temperature is now 0.7, kept in {config}"
-    change(layers, "latex off save")
-    assert config.read_text() == '[models."r1:7b"]\nsampling.temperature = 0.7\n\n[look]\nlatex = false\n'
-
-    change(layers, "top_p 0.8 save")  # a flag says otherwise, but what was said last holds
-    assert (layers.settings.sampling.top_p, read(config).models["r1:7b"].values["sampling.top_p"]) == (0.8, 0.8)
-    layers.open("another")
-    assert layers.settings.sampling.temperature == 0.6 and not layers.settings.look.latex
-
-
-def test_a_change_outside_of_deepseeks_range_is_made_and_warned_of() -> None:
-    layers = Layers()
-    _, line = change(layers, "temperature 1.2")
-    assert layers.settings.sampling.temperature == 1.2 and "0.5 to 0.7" in line
-    assert "is now 1.2" in change(layers, "temperature 1.2", is_r1=False)[1]
-
-
-def test_what_holds_is_told_and_what_cannot_be_is_refused() -> None:
-    layers = Layers(FILE)
-    assert change(layers, "temperature") == ("", "sampling.temperature is 1 (config.toml:2)")
-    assert change(layers, "seed") == ("", "sampling.seed is none (another one each time) (default)")
-    with pytest.raises(SettingError, match="70"):
-        change(layers, "temperature 70")
-    change(layers, "system Be brief, and save")  # the last word of a text is its own
-    assert layers.settings.chat.system == "Be brief, and save" and layers.origins["chat.system"] == "/set"
-
-
-def test_changes_of_the_rules_of_a_turn() -> None:
-    layers = Layers(flags={"sampling.seed": 3})
-    for typed, changed in (("thinking off", {"thinking": "off"}), ("think-budget 9", {"think_budget": 9}), ("latex off", {})):
-        assert change_rules(layers, change(layers, typed)[0]) == changed
-    sampling = change_rules(layers, change(layers, "min_p 0.1")[0])["sampling"]
-    assert (sampling.min_p, sampling.seed) == (0.1, 3)
-
-
-def test_keys_are_changed_too() -> None:
-    layers = Layers(FILE)
-    change(layers, "keys.fold f2,ctrl+y")
-    change(layers, "keys.quit none")
-    assert layers.settings.keys == {"fold": "f2,ctrl+y"}
-    with pytest.raises(SettingError):
-        find_key("nothing.quit")
-    assert len(layers.table()) == len(rows()) + 1
 
 
 def test_a_wrong_file_is_told_in_one_line_and_blocks_nothing_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip

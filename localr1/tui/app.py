@@ -14,10 +14,11 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal
 from textual.widgets import Markdown, Static
 
-from localr1.commands import Typed, parse, rule_line
+from localr1.commands import Typed, parse
 from localr1.editor import EditorError
 from localr1.history import History
 from localr1.keys import ACTIONS, ANYWHERE, CHAT, Keymap
+from localr1.set_command import rule_changes
 from localr1.settings import Settings
 from localr1.settings_layers import Layers
 from localr1.tui.attaching import Attaching
@@ -26,6 +27,7 @@ from localr1.tui.engine import Engine, OpenBackend
 from localr1.tui.help import HelpScreen
 from localr1.tui.models import Models
 from localr1.tui.prompt_input import PromptInput, learn_alt_enter
+from localr1.tui.setting import Setting
 from localr1.tui.status import HINT_S, StatusBar, model_fields
 from localr1.tui.steering import Steering
 from localr1.tui.theme import THEME
@@ -81,9 +83,10 @@ class ChatApp(App[None], inherit_bindings=False):
         self.steering = Steering(self)
         self.models = Models(self)
         self.attaching = Attaching(self)
-        self._handlers: dict[str, Handler] = (
-            self._commands() | self.steering.commands() | self.models.commands() | self.attaching.commands()
-        )
+        self.setting = Setting(self)
+        self._handlers: dict[str, Handler] = self._commands()
+        for controller in (self.setting, self.steering, self.models, self.attaching):
+            self._handlers |= controller.commands()
 
     @property
     def settings(self) -> Settings:
@@ -129,6 +132,7 @@ class ChatApp(App[None], inherit_bindings=False):
         """Bring the screen up to date with the worker, some thirty times a second and never once a token."""
         self._pump_due = False
         await self.models.pump()
+        self.setting.warn()
         if self.turn is not None:
             await self._pump_turn(self.turn)
         self.attaching.draw()
@@ -231,12 +235,11 @@ class ChatApp(App[None], inherit_bindings=False):
         async def quit_(_: Typed) -> None:
             await self.action_quit()
 
-        return {"help": help_, "trace": trace, "new": new, "quit": quit_, "think": self._set, "budget": self._set, "loops": self._set}
+        return {"help": help_, "trace": trace, "new": new, "quit": quit_}
 
-    async def _set(self, command: Typed) -> None:
-        """A rule of the turn, from the next one on."""
-        self.engine.set_rules(**command.changes())
-        self.status.hint(rule_line(command.name, self.engine.rules))
+    def setting_changed(self, key: str) -> None:
+        """A setting has another value now."""
+        self.engine.set_rules(**rule_changes(self.layers, key))
 
     async def on_trace_view_steer(self, event: TraceView.Steer) -> None:
         await self.steering.from_trace(event)

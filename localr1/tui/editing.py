@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-from textual.app import App, SuspendNotSupported
+from textual.app import SuspendNotSupported
 
 from localr1 import editor
 
+if TYPE_CHECKING:
+    from localr1.tui.app import ChatApp
 
-def in_editor(app: App[Any], text: str, name: str) -> str:
+
+def in_editor(app: ChatApp, text: str, name: str) -> str:
     """`text` as the person left it. `name`: of the file that the editor shows. Raises EditorError."""
     edited, problem = text, ""
     try:
         with app.suspend():  # an exception that left it would leave the terminal as it is in there
             try:
-                edited = editor.edit(text, name)
+                edited = editor.edit(text, name, app.settings.chat.editor)
             except editor.EditorError as error:
                 problem = str(error)
     except SuspendNotSupported:

@@ -155,7 +155,7 @@ async def test_an_edited_thought_goes_on(monkeypatch):
     app, backend = chat([*THINK, "3"], [" four", "</think>", "4"])
     seen = []
 
-    def edit(text: str, name: str) -> str:
+    def edit(text: str, name: str, command: str) -> str:
         seen.append(text)
         return "Let me guess:"
 
@@ -167,7 +167,7 @@ async def test_an_edited_thought_goes_on(monkeypatch):
         await shows(app, "4")
         await until(lambda: app.turn is None)
         assert seen == ["Let me count."] and continued(backend) == "Let me guess:"
-        monkeypatch.setattr(editor, "edit", lambda text, name: text)
+        monkeypatch.setattr(editor, "edit", lambda text, *_: text)
         await send(app, pilot, "/edit")
         await shows(app, "The thought is as it was")
         monkeypatch.undo()
@@ -184,7 +184,7 @@ async def test_an_editor_that_fails_gives_the_terminal_back(monkeypatch):
         yield  # as Textual's: an exception does not come back from here
         left.append(True)
 
-    def fail(text: str, name: str) -> str:
+    def fail(text: str, name: str, command: str) -> str:
         raise editor.EditorError("vi: cannot be started")
 
     monkeypatch.setattr(editor, "edit", fail)

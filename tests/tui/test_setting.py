@@ -1,0 +1,60 @@
+"""Settings from the screen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tui.driving import THINK, ask, screen, send, settle, shows, until
+
+from localr1.settings_file import read
+from localr1.settings_layers import Layers
+from localr1.tui.app import ChatApp
+from localr1.turn import Rules
+from scripted import ScriptedBackend
+
+
+async def test_set_changes_the_next_turn_and_tells_what_holds(tmp_path: Path) -> None:
+    backend = ScriptedBackend([*THINK, "600"], [*THINK, "601"])
+    config = tmp_path / "config.toml"
+    app = ChatApp(lambda say: backend, layers=Layers(read(config), {"sampling.seed": 5}))
+    async with app.run_test(size=(100, 40)) as pilot:
+        await until(lambda: app.engine.session)
+        assert app.engine.rules.sampling.seed == 5
+        await send(app, pilot, "/set temperature 0.65")
+        await shows(app, "sampling.temperature is now 0.65, for this session")
+        await ask(app, pilot)
+        assert (backend.samplings[-1].temperature, backend.samplings[-1].seed) == (0.65, 5)
+        await send(app, pilot, "/set Temperature 70")
+        await shows(app, "a number from 0 to 10 is needed")
+        assert app.settings.sampling.temperature == 0.65
+        await send(app, pilot, "/budget 3")
+        await send(app, pilot, "/set budget")
+        await shows(app, "thinking.budget is 3 (/set)")
+        await send(app, pilot, "/set latex off save")
+        assert config.read_text() == "[look]\nlatex = false\n" and not app.settings.look.latex
+        await send(app, pilot, "/set")
+        await settle(pilot)
+        assert "sampling.temperature" in screen(app) and "(config.toml:2)" in screen(app)
+
+
+async def test_rules_that_were_given_stay_but_for_what_is_set() -> None:
+    app = ChatApp(lambda say: ScriptedBackend([]), Rules(think_budget=9))
+    async with app.run_test() as pilot:
+        await send(app, pilot, "/set thinking force")
+        assert (app.engine.rules.think_budget, app.engine.rules.thinking) == (9, "force")
+
+
+@pytest.mark.parametrize(("name", "is_warned"), [("DeepSeek R1 Distill Qwen 7B", True), ("scripted", False)])
+async def test_a_temperature_outside_of_deepseeks_range_is_warned_of_at_the_start(name: str, is_warned: bool) -> None:
+    backend = ScriptedBackend()
+    backend.info = replace(backend.info, name=name)
+    app = ChatApp(lambda say: backend, layers=Layers(flags={"sampling.temperature": 1.2}))
+    async with app.run_test(size=(120, 24)) as pilot:
+        await until(lambda: app.engine.session)
+        if is_warned:
+            await shows(app, "outside of DeepSeek's advice")
+        else:
+            await settle(pilot)
+            assert "advice" not in screen(app)
