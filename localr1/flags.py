@@ -12,12 +12,16 @@ from localr1.settings import Row, SettingError, Value, key_problem, rows
 def turn_flags() -> argparse.ArgumentParser:
     """A parent with the flags of a turn."""
     shared = argparse.ArgumentParser(add_help=False)
-    turn = shared.add_argument_group("the turn")
+    add_turn_flags(shared).add_argument("--force", action="store_true", help="open a model that does not fit memory, too")
+    return shared
+
+
+def add_turn_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    turn = parser.add_argument_group("the turn")
     for row in rows().values():
         if row.flag and not row.screen:
             _add(turn, row)
-    turn.add_argument("--force", action="store_true", help="open a model that does not fit memory, too")
-    return shared
+    return turn
 
 
 def add_screen_flags(parser: argparse.ArgumentParser) -> None:

@@ -58,6 +58,7 @@ def _text(path: Path) -> str | None:
 
 def parse(text: str, path: Path) -> SettingsFile:
     """Raises SettingError."""
+    from localr1.keys import clash
     from localr1.toml_edit import places
 
     tree = _tree(text, path)
@@ -76,6 +77,8 @@ def parse(text: str, path: Path) -> SettingsFile:
 
     models = tree.pop("models", {})
     general, own = layer(tree), dict[str, Layer]()
+    if found := clash({key.partition(".")[2]: str(keys) for key, keys in general.values.items() if key.startswith("keys.")}):
+        problems.append((general.lines[f"keys.{found[0]}"], found[1]))
     problems += _clashes(general)
     for name, tables in models.items() if isinstance(models, dict) else [("NAME", None)]:
         if isinstance(tables, dict):
@@ -194,6 +197,7 @@ def write(key: str, value: Value | None, model: str = "", path: Path | None = No
 
 def template() -> str:
     """A settings file with everything in it, commented out."""
+    from localr1.keys import ACTIONS
     from localr1.toml_edit import literal
 
     def entry(row: Row) -> str:
@@ -212,7 +216,10 @@ def template() -> str:
     for table in _tables():
         mine = [entry(row) for row in rows().values() if row.key.startswith(f"{table}.")]
         if table == "keys":
-            mine = ['# Keys of an action, several with commas, for example:\n#quit = "ctrl+q"']
+            mine = [
+                "# Several keys with commas; F1 in the chat shows what each does.",
+                *(f"#{a.name} = {literal(a.keys)}" for a in ACTIONS.values()),
+            ]
         parts.append(f"[{table}]\n" + "\n".join(mine))
     each = dict.fromkeys(row.key.partition(".")[0] for row in rows().values() if row.per_model)
     parts.append(

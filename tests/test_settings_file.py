@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from localr1 import paths
+from localr1.keys import ACTIONS
 from localr1.settings import SettingError, rows
 from localr1.settings_file import create, parse, read, settings_path, template, write
 
@@ -97,9 +98,8 @@ def test_the_template_is_valid_says_nothing_and_is_right_when_uncommented(tmp_pa
     assert parse(template(), HERE).general.values == {}
     lines = [line.removeprefix("#") if line.startswith("#") and line[1:2] not in (" ", "") else line for line in template().split("\n")]
     values = parse("\n".join(line for line in lines if not line.endswith(" =")), HERE)
-    assert {**values.general.values} == {key: row.default for key, row in rows().items() if row.default is not None} | {
-        "keys.quit": "ctrl+q"
-    }
+    keys = {f"keys.{action.name}": action.keys for action in ACTIONS.values()}
+    assert values.general.values == {key: row.default for key, row in rows().items() if row.default is not None} | keys
     assert values.models["r1:7b"].values == {"sampling.temperature": 0.7}
     assert all(f"#{key.partition('.')[2]} =" in template() for key in rows())
     path = create(tmp_path / "deep" / "config.toml")
