@@ -241,7 +241,7 @@ def run_chat(args: argparse.Namespace) -> int:
     from localr1.tui.app import ChatApp
 
     app = ChatApp(open_backend, history=history, layers=layers)
-    app.run()
+    app.run(mouse=layers.settings.look.mouse)
     return app.return_code or 0
 
 

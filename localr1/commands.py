@@ -46,6 +46,7 @@ _TABLE = (
     Command("budget", "Settings", "close thoughts after N tokens; before a question: for it alone", (NUMBER, "off", MAYBE), asks=True),
     Command("loops", "Settings", "what to do when the model repeats itself", ("answer", "warn", "ignore", MAYBE)),
     Command("set", "Settings", "list the settings, tell or change one", (TEXT, MAYBE), "[KEY [VALUE [save]]]"),
+    Command("theme", "Settings", "the screen's colours", ("terminal", "dark", "light", "high-contrast", "no-colour", MAYBE)),
     Command("new", "The program", "a new chat", aliases=("clear",)),
     Command("help", "The program", "this"),
     Command("quit", "The program", "leave", aliases=("exit", "bye")),

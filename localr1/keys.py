@@ -163,7 +163,10 @@ class Keymap:
     """The keys as they hold: the table's, with `own` ones (action -> keys) in their place. Raises SettingError."""
 
     def __init__(self, own: Mapping[str, str] | None = None) -> None:
-        own = own or {}
+        self.take(own or {})
+
+    def take(self, own: Mapping[str, str]) -> None:
+        """Other keys from now on. Raises SettingError, and all is as it was."""
         problem = next(filter(None, (key_problem(*each) for each in own.items())), "") or (clash(own) or ("", ""))[1]
         if problem:
             raise SettingError(problem)

@@ -55,7 +55,7 @@ class PlainChat:
         self._failed = False
         self._problem_told = ""
         self._handlers: dict[str, Handler] = {
-            "file": self._file, "help": self._help, "trace": self._trace, "new": self._new, "quit": self._quit, "edit": self._edit,
+            "file": self._file, "help": self._help, "trace": self._trace, "new": self._new, "quit": self._quit, "theme": self._theme, "edit": self._edit,
             "set": self._set, **dict.fromkeys(RULES, self._set_rule),
             **dict.fromkeys(("answer", "longer", "reroll", "again"), self._steer),
         }  # fmt: skip
@@ -254,6 +254,9 @@ class PlainChat:
         self.last = None
         self.engine.new_chat()
         say("A new chat.\n")
+
+    def _theme(self, _: Typed) -> None:
+        say("Themes are of the screen; here, NO_COLOR=1 leaves dim text away")
 
     def _quit(self, _: Typed) -> None:
         self._over = True

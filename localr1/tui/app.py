@@ -6,31 +6,27 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from time import monotonic
-from typing import ClassVar
 
 from textual import events
-from textual.app import App, ComposeResult
-from textual.binding import Binding, BindingType
+from textual.app import ComposeResult
 from textual.containers import Container, Horizontal
 from textual.widgets import Markdown, Static
 
 from localr1.commands import Typed, parse
 from localr1.editor import EditorError
 from localr1.history import History
-from localr1.keys import ACTIONS, ANYWHERE, CHAT, Keymap
 from localr1.set_command import rule_changes
-from localr1.settings import Settings
 from localr1.settings_layers import Layers
 from localr1.tui.attaching import Attaching
 from localr1.tui.editing import in_editor
 from localr1.tui.engine import Engine, OpenBackend
+from localr1.tui.frame import Frame
 from localr1.tui.help import HelpScreen
 from localr1.tui.models import Models
 from localr1.tui.prompt_input import PromptInput, learn_alt_enter
 from localr1.tui.setting import Setting
 from localr1.tui.status import HINT_S, StatusBar, model_fields
 from localr1.tui.steering import Steering
-from localr1.tui.theme import THEME
 from localr1.tui.thought import Thought
 from localr1.tui.trace_view import TraceView
 from localr1.tui.transcript import Transcript
@@ -41,11 +37,10 @@ from localr1.turn import Rules
 Handler = Callable[[Typed], Awaitable[None]]  # carries out a command
 
 FRAMES_PER_S = 30
-_IN_CHAT = {action.does.partition("(")[0] or action.name for action in ACTIONS.values() if action.where == CHAT}
 _WIDE = 120  # columns: from here on the trace stands beside the chat
 
 
-class ChatApp(App[None], inherit_bindings=False):
+class ChatApp(Frame):
     """The model is opened by `open_backend` on the worker thread after the first paint. `history`: the file that conversations are kept
     in; None keeps none. `layers`: the settings; `rules` in their place, for a turn.
 
@@ -53,21 +48,11 @@ class ChatApp(App[None], inherit_bindings=False):
     """
 
     CSS_PATH = "app.tcss"
-    ENABLE_COMMAND_PALETTE = False
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(action.keys, action.does or action.name, id=action.name, priority=True)
-        for action in ACTIONS.values()
-        if action.where in (ANYWHERE, CHAT)
-    ]
 
     def __init__(
         self, open_backend: OpenBackend, rules: Rules | None = None, history: Path | None = None, layers: Layers | None = None
     ) -> None:
-        super().__init__(ansi_color=True)
-        self.register_theme(THEME)
-        self.theme = THEME.name
-        self.layers = Layers() if layers is None else layers
-        self.keymap = Keymap(self.settings.keys)
+        super().__init__(Layers() if layers is None else layers)
         self.engine = Engine(open_backend, rules or self.settings.rules(), History(history))
         self.turn: Turn | None = None  # the one that is waiting or being written
         self.last: Turn | None = None  # the last of the conversation
@@ -87,11 +72,6 @@ class ChatApp(App[None], inherit_bindings=False):
         self._handlers: dict[str, Handler] = self._commands()
         for controller in (self.setting, self.steering, self.models, self.attaching):
             self._handlers |= controller.commands()
-
-    @property
-    def settings(self) -> Settings:
-        """Those that hold now."""
-        return self.layers.settings
 
     def compose(self) -> ComposeResult:
         with Container(id="body"):
@@ -216,6 +196,12 @@ class ChatApp(App[None], inherit_bindings=False):
         await self.transcript.add(turn)
         self.open_trace()
 
+    async def carry_out(self, text: str) -> None:
+        """A command, as it could be typed."""
+        command = parse(text)
+        if command is not None:
+            await self._command(command)
+
     async def _command(self, command: Typed) -> None:
         if command.problem:
             self.status.hint(f"{command.problem} (Up brings it back)")
@@ -235,10 +221,13 @@ class ChatApp(App[None], inherit_bindings=False):
         async def quit_(_: Typed) -> None:
             await self.action_quit()
 
-        return {"help": help_, "trace": trace, "new": new, "quit": quit_}
+        async def theme(command: Typed) -> None:
+            self.status.hint(self.set_theme(command))
+
+        return {"help": help_, "theme": theme, "trace": trace, "new": new, "quit": quit_}
 
     def setting_changed(self, key: str) -> None:
-        """A setting has another value now."""
+        super().setting_changed(key)
         self.engine.set_rules(**rule_changes(self.layers, key))
 
     async def on_trace_view_steer(self, event: TraceView.Steer) -> None:
@@ -339,20 +328,6 @@ class ChatApp(App[None], inherit_bindings=False):
 
     async def action_quit(self) -> None:
         self.exit(return_code=1 if self.engine.failure else 0)
-
-    @property
-    def is_under_dialog(self) -> bool:
-        return len(self.screen_stack) > 1
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Under a dialog, only what holds anywhere does."""
-        return not (self.is_under_dialog and action in _IN_CHAT)
-
-    def action_help(self) -> None:
-        if isinstance(self.screen, HelpScreen):
-            self.pop_screen()
-        elif not self.is_under_dialog:
-            self.push_screen(HelpScreen(self.keymap))
 
     def action_fold(self) -> None:
         thoughts = self.query(Thought)

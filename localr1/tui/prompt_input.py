@@ -138,6 +138,12 @@ class PromptInput(TextArea):
             self.replace(text, (0, 0), self.document.end, maintain_selection_offset=False)
             self.move_cursor(self.document.end)
 
+    def begin_command(self, text: str) -> None:
+        """With `text` before whatever has been typed."""
+        self.text = text + self.text
+        self.move_cursor((0, len(text)))
+        self.focus()
+
     def give_back(self, text: str) -> None:
         """Put a question back that could not be asked, before whatever has been typed since."""
         self.text = f"{text}\n{self.text}" if self.text else text

@@ -28,10 +28,10 @@ class Setting:
             return
         try:
             key, line = change(app.layers, typed.value, self._model())
+            if key:
+                app.setting_changed(key)
         except SettingError as error:
-            line, key = str(error), ""
-        if key:
-            app.setting_changed(key)
+            line = str(error)
         app.status.hint(line)
 
     async def _set_rule(self, typed: Typed) -> None:

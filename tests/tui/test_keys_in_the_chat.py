@@ -2,11 +2,14 @@
 
 import re
 
+from textual.command import CommandList
 from tui.driving import THINK, ask, chat, press, screen, send, shows, until
 
+from localr1.keys import ACTIONS
 from localr1.settings_layers import Layers
 from localr1.tui.app import ChatApp
 from localr1.tui.help import HelpScreen
+from localr1.tui.palette import OTHERS
 from scripted import ScriptedBackend
 
 
@@ -65,3 +68,48 @@ async def test_enter_can_be_a_new_line():
         assert app.input.text.startswith("a\n") and app.turn is None
         await press(pilot, "ctrl+s")
         await until(lambda: app.last and app.last.over)
+
+
+async def test_keys_are_set_while_one_chats_and_a_clash_is_told():
+    app, _ = chat()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await send(app, pilot, "/set keys.trace f3")
+        await press(pilot, "f3")
+        assert app.trace.display
+        await send(app, pilot, "/set keys.trace ctrl+o")
+        await shows(app, "keys.trace: Ctrl+O is the key of fold")
+        await press(pilot, "ctrl+t")
+        assert not app.trace.has_focus
+        await press(pilot, "f3")
+        assert app.trace.has_focus
+
+
+async def test_the_palette_finds_commands_and_carries_them_out():
+    app, _ = chat([*THINK, "ok"])
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ask(app, pilot)
+        await press(pilot, "ctrl+p", *"trace")
+        await shows(app, "/trace               show, enter, hide the trace")
+        await press(pilot, "enter")
+        await until(lambda: app.trace.display and len(app.screen_stack) == 1)
+        await press(pilot, "ctrl+p", *"budget")
+        await shows(app, "/budget …")
+        await press(pilot, "escape")
+        await until(lambda: len(app.screen_stack) == 1)
+
+
+async def test_the_palette_begins_a_command_that_wants_more():
+    app, _ = chat()
+    async with app.run_test(size=(80, 24)) as pilot:
+        app.input.insert("12")
+        await press(pilot, "ctrl+p", *"close thoughts")
+        await shows(app, "/budget …")
+        while "/budget …" not in str(app.screen.query_one(CommandList).highlighted_option.prompt):
+            await press(pilot, "down")
+        await press(pilot, "enter")
+        await until(lambda: app.input.text == "/budget 12")
+        assert app.input.has_focus
+
+
+def test_what_the_palette_runs_without_a_command_is_there():
+    assert all(hasattr(ChatApp, f"action_{ACTIONS[name].does or name}") for name in OTHERS)
