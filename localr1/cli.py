@@ -242,6 +242,8 @@ def run_chat(args: argparse.Namespace) -> int:
 
     app = ChatApp(open_backend, history=history, layers=layers)
     app.run(mouse=layers.settings.look.mouse)
+    if line := app.savings.line():
+        print(line)
     return app.return_code or 0
 
 

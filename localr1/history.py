@@ -55,6 +55,7 @@ class History:
     def __init__(self, file: Path | None) -> None:
         self.problem = ""
         self.trace: Trace | None = None
+        self.new_tokens = 0  # sampled in this session
         self.conversation: int | None = None
         self.path: tuple[int, ...] = ()
         self.place: Place | None = None
@@ -86,6 +87,7 @@ class History:
                     trace = Trace.of(session.reply, made_by(session), began)
                     self._begin(trace, after)
                 elif isinstance(event, TurnEnd):
+                    self.new_tokens += event.end.new_tokens
                     self.trace = trace = Trace.of(session.reply, trace.made, began, event)
                     self._save(trace)
                 elif monotonic() - saved > SAVE_EVERY_S:

@@ -14,6 +14,7 @@ from localr1.commands import Typed, help_rows, parse, rule_line
 from localr1.endings import end_line
 from localr1.history import History
 from localr1.lines import Lines, being_edited
+from localr1.savings import Savings
 from localr1.set_command import RULES, change, listing, rule_changes, warning
 from localr1.settings import SettingError
 from localr1.settings_layers import Layers
@@ -48,6 +49,7 @@ class PlainChat:
     ) -> None:
         self.layers = Layers() if layers is None else layers
         self.engine = Engine(open_backend, rules or self.layers.settings.rules(), History(history))
+        self._savings = Savings(self.engine.history, self.layers)
         self.last: Exchange | None = None  # the last reply
         self._attachments: tuple[Attachment, ...] = ()  # to the next question
         self._lines = Lines()
@@ -98,6 +100,8 @@ class PlainChat:
                 self._take(text)
         if self._lines.typed and not self._over:
             say("")
+        if line := self._savings.line():
+            say(line)
         return 1 if self._failed and not self._lines.typed else 0
 
     def _is_loaded(self) -> bool:

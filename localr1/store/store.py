@@ -168,6 +168,12 @@ class Store:
         with self._look():
             return self._replies.summaries(_limit(limit))
 
+    def tokens(self) -> int:
+        """Of all replies that are kept."""
+        with self._look() as db:
+            (tokens,) = db.execute("SELECT COALESCE(SUM(thought_tokens + answer_tokens), 0) FROM turn").fetchone()
+            return int(tokens)
+
     def search(self, words: str, limit: int = 50) -> list[Hit]:
         """Questions, thoughts and answers in which every word occurs, the latest first; the last word may be unfinished."""
         query, hits = Query(words), list[Hit]()

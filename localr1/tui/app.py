@@ -15,6 +15,7 @@ from textual.widgets import Markdown, Static
 from localr1.commands import Typed, parse
 from localr1.editor import EditorError
 from localr1.history import History
+from localr1.savings import Savings
 from localr1.set_command import rule_changes
 from localr1.settings_layers import Layers
 from localr1.tui.attaching import Attaching
@@ -25,7 +26,7 @@ from localr1.tui.help import HelpScreen
 from localr1.tui.models import Models
 from localr1.tui.prompt_input import PromptInput, learn_alt_enter
 from localr1.tui.setting import Setting
-from localr1.tui.status import HINT_S, StatusBar, model_fields
+from localr1.tui.status import HINT_S, Field, StatusBar, model_fields
 from localr1.tui.steering import Steering
 from localr1.tui.thought import Thought
 from localr1.tui.trace_view import TraceView
@@ -54,6 +55,7 @@ class ChatApp(Frame):
     ) -> None:
         super().__init__(Layers() if layers is None else layers)
         self.engine = Engine(open_backend, rules or self.settings.rules(), History(history))
+        self.savings = Savings(self.engine.history, self.layers)
         self.turn: Turn | None = None  # the one that is waiting or being written
         self.last: Turn | None = None  # the last of the conversation
         self._tokens_per_s: float | None = None
@@ -149,7 +151,10 @@ class ChatApp(Frame):
     def _draw_status(self) -> None:
         session = self.engine.session
         if session is not None:
-            self.status.show(model_fields(session.backend, session.context_tokens, self._tokens_per_s))
+            savings = Field(self.savings.line(), 6)
+            self.status.show(
+                [*model_fields(session.backend, session.context_tokens, self._tokens_per_s), *([savings] if savings.text else [])]
+            )
         else:
             self.status.show(self.models.fields())
         self.input.placeholder = f"{self.keymap.first('stop')} stops the reply" if self.turn is not None else "Ask something"
