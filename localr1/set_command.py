@@ -62,8 +62,11 @@ def change(layers: Layers, typed: str, model: str = "") -> tuple[str, str]:
     words = text.rsplit(maxsplit=1)
     saved = len(words) == 2 and words[1].lower() in ("--save", "" if is_text else "save")
     value = read_value(key, words[0] if saved else text)
+    at_start = row is not None and row.at_start
+    if at_start and not saved:
+        raise SettingError(f"{key} is looked at when the chat begins: add save to keep it for the next one")
     if saved:
-        where = f"kept in {layers.save(key, value)}"
+        where = f"kept in {layers.save(key, value)}" + (" for the next chat" if at_start else "")
     else:
         layers.set(key, value)
         where = "for this session; add save to keep it"

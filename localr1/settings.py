@@ -28,7 +28,7 @@ class SettingError(Exception):
 @dataclass(frozen=True, slots=True)
 class Row:
     """One setting. `default` None: unset, and may be. `flag` "": none of its own, or made by hand. `per_model`: may stand in
-    [models."NAME"], too. `screen`: for the chat alone."""
+    [models."NAME"], too. `screen`: for the chat alone. `at_start`: a chat that goes on already does not look again."""
 
     key: str
     kind: type[Value]
@@ -41,6 +41,7 @@ class Row:
     choices: tuple[str, ...] = ()
     per_model: bool = False
     screen: bool = False
+    at_start: bool = False
 
     @property
     def needed(self) -> str:
@@ -95,7 +96,7 @@ def _row(default: Value | None, help: str, flag: str = "", kind: type[Value] | N
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    name: str = _row("", "the model to open (empty: the one used last, else the best here)")
+    name: str = _row("", "the model to open (empty: the one used last, else the best here)", at_start=True)
     backend: Asked = _row("auto", "engine", "--backend", choices=("auto", "gguf", "mlx", "reference"))
     context: int | None = _row(
         None, "tokens of context", "--context", int, unset="the model's, at most 32,768", low=1, per_model=True
@@ -134,7 +135,7 @@ class ThinkingSettings:
 
 @dataclass(frozen=True, slots=True)
 class ChatSettings:
-    history: bool = _row(True, "keep conversations and their traces", "--history")
+    history: bool = _row(True, "keep conversations and their traces", "--history", at_start=True)
     system: str = _row("", "system text, for every conversation", "--system", per_model=True)
     system_in_question: bool = _row(
         True, "system text goes into the first question, as DeepSeek advises for R1; false: a system message", "--system-in-question",
@@ -157,7 +158,7 @@ class LookSettings:
         "terminal", "colours", "--theme", choices=("terminal", "dark", "light", "high-contrast", "no-colour"), screen=True
     )  # fmt: skip
     latex: bool = _row(True, "show formulas as readable text", "--latex", screen=True)
-    mouse: bool = _row(True, "clicks and the wheel go to the chat, not to the terminal", "--mouse", screen=True)
+    mouse: bool = _row(True, "clicks and the wheel go to the chat, not to the terminal", "--mouse", screen=True, at_start=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,7 +185,9 @@ def write(key: str, value: Value | None, model: str = "", path: Path | None = No
         with FileLock(path.with_name(f".{path.name}.lock"), timeout=5):
             text = _text(path) or ""
             parse(text, path)
-            write_whole(path.resolve(), edited(text, place, value, 2 if model else 1))  # a link stays one
+            text = edited(text, place, value, 2 if model else 1)
+            parse(text, path)  # keys may clash
+            write_whole(path.resolve(), text)  # a link stays one
     except CannotEdit as error:
         raise SettingError(f"{path}: {error}; please edit the file") from None
     except Timeout:

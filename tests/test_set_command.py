@@ -94,3 +94,17 @@ def test_only_models_of_the_r1_family_are_warned_of() -> None:
     assert all(warning(hot, name) for name in ("r1-tiny", "r1:7b", "DeepSeek R1 Distill Qwen 7B", "DeepSeek-R1-0528-Qwen3-8B"))
     assert not any(warning(hot, name) for name in ("qwen3-8b", "", "hammer1", "r10"))
     assert not warning(Layers(), "r1-tiny")
+
+
+def test_what_is_looked_at_when_the_chat_begins_can_only_be_kept(tmp_path: Path) -> None:
+    layers = Layers(read(tmp_path / "config.toml"))
+    with pytest.raises(SettingError, match="add save to keep it"):
+        change(layers, "history off")
+    assert layers.settings.chat.history and "for the next chat" in change(layers, "mouse off save")[1]
+
+
+def test_keys_of_another_action_are_not_kept(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    with pytest.raises(SettingError, match=r"Ctrl\+T is the key of trace"):
+        change(Layers(read(config)), "keys.fold ctrl+t save")
+    assert not config.exists()

@@ -234,6 +234,7 @@ class ChatApp(Frame):
     def setting_changed(self, key: str) -> None:
         super().setting_changed(key)
         self.engine.set_rules(**rule_changes(self.layers, key))
+        self.input.attach_pasted = self.settings.chat.attach_pasted
 
     async def on_trace_view_steer(self, event: TraceView.Steer) -> None:
         await self.steering.from_trace(event)

@@ -32,6 +32,8 @@ async def test_set_changes_the_next_turn_and_tells_what_holds(tmp_path: Path) ->
         await send(app, pilot, "/budget 3")
         await send(app, pilot, "/set budget")
         await shows(app, "thinking.budget is 3 (/set)")
+        await send(app, pilot, "/set attach-pasted 0")
+        assert app.input.attach_pasted == 0
         await send(app, pilot, "/set latex off save")
         assert config.read_text() == "[look]\nlatex = false\n" and not app.settings.look.latex
         await send(app, pilot, "/set")
@@ -58,3 +60,11 @@ async def test_a_temperature_outside_of_deepseeks_range_is_warned_of_at_the_star
         else:
             await settle(pilot)
             assert "advice" not in screen(app)
+
+
+async def test_keys_that_are_taken_are_refused_and_the_old_ones_stay() -> None:
+    app = ChatApp(lambda say: ScriptedBackend())
+    async with app.run_test(size=(100, 24)) as pilot:
+        await send(app, pilot, "/set keys.fold ctrl+t")
+        await shows(app, "Ctrl+T is the key of trace")
+        assert app.keymap.first("fold") == "Ctrl+O"
