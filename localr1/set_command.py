@@ -66,7 +66,8 @@ def change(layers: Layers, typed: str, model: str = "") -> tuple[str, str]:
     if at_start and not saved:
         raise SettingError(f"{key} is looked at when the chat begins: add save to keep it for the next one")
     if saved:
-        where = f"kept in {layers.save(key, value)}" + (" for the next chat" if at_start else "")
+        whom = printable(layers.save(key, value)) or ("the next chat" if at_start else "")
+        where = f"kept in {layers.file.path.name}" + (f" for {whom}" if whom else "")
     else:
         layers.set(key, value)
         where = "for this session; add save to keep it"

@@ -241,5 +241,4 @@ def advice(sampling: SamplingSettings) -> str:
     """What DeepSeek advises for R1 and these are not; "" if they are."""
     if 0.5 <= sampling.temperature <= 0.7:
         return ""
-    harm = "it may repeat itself without end" if sampling.temperature < 0.5 else "its thoughts may fall apart"
-    return f"temperature {sampling.temperature:g} is outside of DeepSeek's advice for R1 models, 0.5 to 0.7: {harm}"
+    return f"temperature {sampling.temperature:g}: DeepSeek advises 0.5 to 0.7 for R1 models"

@@ -36,17 +36,17 @@ class Layers:
         self._here[key] = value
         self._combine()
 
-    def save(self, key: str, value: Value | None) -> Path:
-        """For good, into the file: for the model that is open where a model may have it for itself, else for all. Raises SettingError."""
+    def save(self, key: str, value: Value | None) -> str:
+        """For good, into the file: for the model that is open where a model may have it for itself, else for all. Returns that model's
+        name, or "". Raises SettingError."""
         row = rows().get(key)
         model = (self._section() or self.model) if row is not None and row.per_model else ""
-        path = write(key, value, model, self.file.path)
-        self.file = read(path)
+        self.file = read(write(key, value, model, self.file.path))
         self._here.pop(key, None)
         self._combine()
         if self.settings[key] != (row.default if row is not None and value is None else value):  # a flag has another
             self.set(key, value)
-        return path
+        return model
 
     def _section(self) -> str | None:
         """The NAME of [models.NAME] that means the model that is open."""
@@ -79,13 +79,6 @@ class Layers:
         """Key, value and origin of every setting that holds."""
         keys = [*rows(), *(f"keys.{action}" for action in self.settings.keys)]
         return [(key, self.settings[key], self.origins.get(key, DEFAULT)) for key in keys]
-
-
-def effective(file: SettingsFile, flags: Values, model: str = "") -> tuple[Settings, Mapping[str, str]]:
-    """The settings that hold for a model, and where those come from that are no defaults."""
-    layers = Layers(file, flags)
-    layers.open(model)
-    return layers.settings, layers.origins
 
 
 def layers_for(flags: Values) -> tuple[Layers, ModelSpec]:

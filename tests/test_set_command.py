@@ -37,8 +37,8 @@ def test_a_change_holds_for_the_session_and_a_saved_one_for_the_model(tmp_path: 
 
     key, line = change(layers, "temperature 0.7 save")
     assert (layers.settings.sampling.temperature, layers.origins[key]) == (0.7, "[models.r1:7b] config.toml:2")
-    assert line == f"sampling.temperature is now 0.7, kept in {config}"
-    change(layers, "latex off save")
+    assert line == "sampling.temperature is now 0.7, kept in config.toml for r1:7b"
+    assert change(layers, "latex off save")[1] == "look.latex is now false, kept in config.toml"
     assert config.read_text() == '[models."r1:7b"]\nsampling.temperature = 0.7\n\n[look]\nlatex = false\n'
 
     change(layers, "top_p 0.8 save")  # a flag says otherwise, but what was said last holds

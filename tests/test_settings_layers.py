@@ -12,7 +12,7 @@ from localr1.flags import given
 from localr1.models import resolve
 from localr1.settings import Settings, rows
 from localr1.settings_file import parse
-from localr1.settings_layers import Layers, effective, layers_for
+from localr1.settings_layers import Layers, layers_for
 
 FILE = parse(
     '[sampling]\ntemperature = 1.0\ntop_p = 0.9\n[keys]\nquit = "ctrl+q"\n[models."r1:7b"]\nsampling.temperature = 0.7\nsampling.seed = 4\n',
@@ -21,15 +21,18 @@ FILE = parse(
 
 
 def test_flags_win_over_a_models_own_values_over_the_file_over_defaults() -> None:
-    settings, origins = effective(FILE, {"sampling.seed": 9}, "r1:7b")
+    layers = Layers(FILE, {"sampling.seed": 9})
+    layers.open("r1:7b")
+    settings = layers.settings
     assert (settings.sampling.temperature, settings.sampling.top_p, settings.sampling.min_p, settings.sampling.seed) == (0.7, 0.9, 0.0, 9)
-    assert origins == {
+    assert layers.origins == {
         "sampling.temperature": "[models.r1:7b] config.toml:7", "sampling.top_p": "config.toml:3", "sampling.seed": "flag",
         "keys.quit": "config.toml:5",
     }  # fmt: skip
-    settings, origins = effective(FILE, {}, "another")
-    assert (settings.sampling.temperature, settings.sampling.seed, origins["sampling.temperature"]) == (1.0, None, "config.toml:2")
-    assert effective(parse("", Path("x")), {})[0] == Settings()
+    layers = Layers(FILE)
+    sampling = layers.settings.sampling
+    assert (sampling.temperature, sampling.seed, layers.origins["sampling.temperature"]) == (1.0, None, "config.toml:2")
+    assert Layers(parse("", Path("x"))).settings == Layers().settings == Settings()
 
 
 def test_a_model_is_known_by_its_name_and_by_its_files(tmp_path: Path) -> None:

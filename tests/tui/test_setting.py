@@ -56,10 +56,10 @@ async def test_a_temperature_outside_of_deepseeks_range_is_warned_of_at_the_star
     async with app.run_test(size=(120, 24)) as pilot:
         await until(lambda: app.engine.session)
         if is_warned:
-            await shows(app, "outside of DeepSeek's advice")
+            await shows(app, "DeepSeek advises")
         else:
             await settle(pilot)
-            assert "advice" not in screen(app)
+            assert "advises" not in screen(app)
 
 
 async def test_keys_that_are_taken_are_refused_and_the_old_ones_stay() -> None:
