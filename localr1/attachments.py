@@ -250,11 +250,18 @@ def split(sent: str) -> tuple[str, tuple[Attachment, ...]]:
     return sent[end + len(_END) :], tuple(map(Attachment, names, texts))
 
 
+def has_files(sent: str) -> bool:
+    """It looks so, by its first line."""
+    return sent.startswith(_HEAD.partition("{")[0])
+
+
 def brief(sent: str) -> str:
-    """What was sent, for a title or a list: the question, and the names of what goes with it."""
+    """What was sent, for a title or a list: the question, and what goes with it."""
     question, attachments = split(sent)
-    names = ", ".join(a.name for a in attachments)
-    return question if not names else f"{question} [{names}]" if question.strip() else f"[{names}]"
+    if not attachments:
+        return question
+    more = f" and {len(attachments) - 1} more" if len(attachments) > 1 else ""
+    return f"[{attachments[0].name}{more}] {question}".rstrip()
 
 
 def size_text(nbytes: int) -> str:

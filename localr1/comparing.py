@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from backends.dispatch import Asked as Engine
+from localr1.attachments import brief
 from localr1.chat import ChatSession
 from localr1.history import history_file, made_by, now
 from localr1.output import console, put, put_json, put_table
@@ -175,11 +176,11 @@ def show(a: Side, b: Side, as_json: bool = False) -> None:
 def _heading(a: Side, b: Side, found: Comparison) -> list[str]:
     lines = []
     if found.same_question:
-        lines += [shown(a.trace.question.strip()), ""]
+        lines += [shown(brief(a.trace.question).strip()), ""]
     for letter, side in zip("AB", (a, b), strict=True):
         lines.append(f"{letter}  {made(side.trace)}" + (f"; trace {side.id}" if side.id is not None else ""))
         if not found.same_question:
-            lines.append(f"   {on_one_line(side.trace.question)}")
+            lines.append(f"   {on_one_line(brief(side.trace.question))}")
     return [*lines, *_notes(a.trace, b.trace, found)]
 
 

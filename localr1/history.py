@@ -98,6 +98,19 @@ class History:
             if trace is not None and not trace.ended.reason and session.reply is not None:  # it broke off
                 self._save(Trace.of(session.reply, trace.made, began))
 
+    def questions(self, limit: int = 200) -> list[str]:
+        """Those of all conversations that are kept, the latest first; from any thread."""
+        from localr1.store.schema import StoreError
+        from localr1.store.store import Store
+
+        if self._file is None or not self._file.exists():
+            return []
+        try:
+            with Store(self._file) as store:
+                return store.questions(limit)
+        except StoreError:  # told where it matters: when a reply is kept
+            return []
+
     def new_conversation(self) -> None:
         """What comes next does not belong to what has come."""
         self.conversation, self.path, self.place = None, (), None

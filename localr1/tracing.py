@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+from localr1.attachments import brief
 from localr1.files import write_whole
 from localr1.history import history_file
 from localr1.output import console, put, put_json, put_table
@@ -102,7 +103,7 @@ def show(id: Id = "last", plain: bool = False, as_json: bool = False) -> None:
     elif not plain and all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):  # Textual draws on stderr
         from localr1.tui.trace_app import TraceApp
 
-        TraceApp(trace, f"{turn}: {on_one_line(trace.question)}").run()
+        TraceApp(trace, f"{turn}: {on_one_line(brief(trace.question))}").run()
     else:
         put(as_text(trace, f"trace {turn}"))
 
@@ -193,7 +194,7 @@ def _statistics(trace: Trace, name: str) -> list[str]:
     found = figures(trace)
     width = max(len(what) for what, _ in found)
     return [
-        f"{name}: {on_one_line(trace.question)}", made(trace), ending(trace), "", *(f"{what:<{width}}  {value}" for what, value in found)
+        f"{name}: {on_one_line(brief(trace.question))}", made(trace), ending(trace), "", *(f"{what:<{width}}  {value}" for what, value in found)
     ]  # fmt: skip
 
 

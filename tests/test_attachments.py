@@ -63,8 +63,8 @@ def test_whatever_was_sent_nothing_of_it_is_lost(sent: str) -> None:
 
 
 def test_a_title_is_the_question_and_the_names() -> None:
-    assert brief(OFFICIAL) == "What does it say? [notes.txt]"
-    assert brief(compose("", [Attachment("a", "1"), Attachment("b", "2")])) == "[a, b]"
+    assert brief(OFFICIAL) == "[notes.txt] What does it say?"
+    assert brief(compose("", [Attachment("a", "1"), Attachment("b", "2")])) == "[a and 1 more]"
     assert brief("Why?") == "Why?"
 
 

@@ -44,6 +44,32 @@ def test_ask_reads_standard_input() -> None:
     assert "1102" in localr1_run("ask", "What is 907 + 195?", "--temperature", "0", stdin="").stdout
 
 
+def test_ask_takes_files_in_the_official_template(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("907")
+    (tmp_path / "b.txt").write_text("195")
+    data = tmp_path / "data"
+    question = ("ask", "--file", str(tmp_path / "a.txt"), "What is it?", "--file", str(tmp_path / "b.txt"), "--max-tokens", "1")
+    assert localr1_run(*question, stdin="And what\nelse?\n", XDG_DATA_HOME=str(data)).returncode == 0
+    trace = json.loads(localr1_run("trace", "show", "--json", XDG_DATA_HOME=str(data)).stdout)
+    files = "".join(
+        f"[file name]: {name}\n[file content begin]\n{text}\n[file content end]\n" for name, text in (("a.txt", "907"), ("b.txt", "195"))
+    )
+    assert trace["question"] == files + "What is it?\n\nAnd what\nelse?"
+    assert "[a.txt and 1 more] What is it?" in localr1_run("trace", "list", XDG_DATA_HOME=str(data)).stdout
+
+
+def test_a_file_that_cannot_be_asked_about_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "picture").write_bytes(b"\x89PNG\0")
+    for path, said in (
+        (tmp_path, "is a folder; name the files in it"),
+        (tmp_path / "no", "there is no such file"),
+        (tmp_path / "picture", "is a picture"),
+    ):
+        done = localr1_run("ask", "What?", "--file", str(path))
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1) and said in done.stderr
+    assert localr1_run("ask", "What?", "--file").returncode == 2
+
+
 def test_ask_json_is_one_object_with_the_promised_keys() -> None:
     done = localr1_run("ask", "--json", "--seed", "1", STRAWBERRY)
     reply = json.loads(done.stdout)

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 
 from backends.base import Sampling
+from localr1.attachments import brief, has_files
 from localr1.store import packing
 from localr1.store.schema import StoreError, count, inserted, plain, row
 from localr1.store.values import TextPart, TraceSummary, Turn
@@ -213,6 +214,8 @@ class Replies:
         ):
             with _undamaged(turn):
                 how, model, line = _ended(ended), _made(made).model, packing.first_line(question)
+                if has_files(line):
+                    line = brief(packing.unpack_text(question)).strip().partition("\n")[0]
             found.append(
                 TraceSummary(turn, conversation, line, model, started_at, of_thought, of_answer, seconds, how.reason, how.thought_end)
             )

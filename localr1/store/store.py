@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
+from localr1.attachments import brief
 from localr1.store.replies import PARTS, DamagedTurn, Replies
 from localr1.store.schema import StoreError, count, inserted, opened, plain, problems, row, transaction
 from localr1.store.values import Conversation, Hit, Summary, TraceSummary, Turn
@@ -174,6 +175,15 @@ class Store:
             (tokens,) = db.execute("SELECT COALESCE(SUM(thought_tokens + answer_tokens), 0) FROM turn").fetchone()
             return int(tokens)
 
+    def questions(self, limit: int) -> list[str]:
+        """Asked in any conversation, the latest first."""
+        found = list[str]()
+        with self._look() as db:
+            for (turn,) in db.execute("SELECT id FROM turn ORDER BY id DESC LIMIT ?", (_limit(limit),)).fetchall():
+                with suppress(DamagedTurn):
+                    found.append(self._replies.text(turn, "question"))
+        return found
+
     def search(self, words: str, limit: int = 50) -> list[Hit]:
         """Questions, thoughts and answers in which every word occurs, the latest first; the last word may be unfinished."""
         query, hits = Query(words), list[Hit]()
@@ -286,7 +296,7 @@ def _now() -> str:
 
 
 def _headline(question: str) -> str:
-    line = question.strip().partition("\n")[0].strip()
+    line = brief(question).strip().partition("\n")[0].strip()
     return line if len(line) <= _TITLE else line[: _TITLE - 1].rstrip() + "…"
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from markdown_it import MarkdownIt
 
+from localr1.attachments import brief
 from localr1.trace.record import Trace
 from localr1.trace.steps import KINDS, MARKS, Kind, Step
 from localr1.trace.timeline import BACK, COLOURS, DARK, INK, SOFT, escaped, shorten, timeline
@@ -85,7 +86,7 @@ class _Run(NamedTuple):
 
 
 def to_html(trace: Trace) -> str:
-    title = shorten(trace.question, 120) or "A reasoning trace"
+    title = shorten(brief(trace.question), 120) or "A reasoning trace"
     script_hash = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{script_hash}'; base-uri 'none'; form-action 'none'"
     thought = bool(trace.thought.strip())

@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from localr1.attachments import brief
 from localr1.trace.record import Trace
 from localr1.trace.steps import KINDS, MARKS, Kind
 from localr1.trace.words import cost, count, ending, on_one_line, seconds, shown
@@ -204,7 +205,7 @@ def _title(trace: Trace, y: float) -> Iterator[str]:
         if trace.tokens
         else count(len(trace.thought), "character")
     )
-    yield _label(LEFT, y - 42, shorten(trace.question, 100), kind="title")
+    yield _label(LEFT, y - 42, shorten(brief(trace.question), 100), kind="title")
     yield _label(LEFT, y - 21, f"{shorten(trace.made.model, 50) or 'unknown model'}: {total}; {ending(trace)}", kind="soft")
 
 
@@ -233,7 +234,7 @@ def _svg(height: float, trace: Trace, parts: Sequence[str], linked: bool) -> str
         for kind, path in PATTERNS.items()
     )
     box = f'viewBox="0 0 {WIDTH} {height:.0f}" width="{WIDTH}" height="{height:.0f}"'
-    name = f"Timeline of the reply to: {shorten(trace.question, 100)}"
+    name = f"Timeline of the reply to: {shorten(brief(trace.question), 100)}"
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {box} role="{"group" if linked else "img"}" aria-label="{escaped(name)}">'
     back = "" if linked else f'<rect class="back" width="{WIDTH}" height="{height:.0f}"/>\n'
     return (

@@ -65,7 +65,7 @@ class ChatApp(Frame):
         self._traced = 0  # deltas of the turn that the trace has
         self.transcript = Transcript()
         self.trace = TraceView(f"{self.keymap.first('trace')} hides", self.keymap, id="trace")
-        self.input = PromptInput(keymap=self.keymap)
+        self.input = PromptInput(self.engine.history.questions, self.settings.chat.attach_pasted, self.keymap)
         self.status = StatusBar()
         self.steering = Steering(self)
         self.models = Models(self)
@@ -283,7 +283,7 @@ class ChatApp(Frame):
         if self.input.close_choices():
             return
         if self.attaching.asking.has_focus:
-            await self.attaching.asking.action_answer(False)
+            await self.attaching.asking.answer(False)
             return
         if self.trace.has_focus:
             if not self.trace.escape():

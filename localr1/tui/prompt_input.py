@@ -15,19 +15,18 @@ from textual.keys import Keys
 from textual.message import Message
 from textual.widgets import TextArea
 
-from localr1.attachments import pasted_paths
+from localr1.attachments import pasted_paths, split
 from localr1.completion import Choice, choices, unfinished
 from localr1.keys import ACTIONS, INPUT, Keymap
 from localr1.recall import Recall
 from localr1.text import printable
 from localr1.tui.choices import Choices
 
-NEW_LINE_KEYS = ("shift+enter", "alt+enter", "ctrl+j")
 QUOTES = '"""'
 
 
 class PromptInput(TextArea):
-    """`questions`: those of before, the latest first, asked for at the first Up. `attach_pasted`: more characters become an attachment."""
+    """`questions`: those of before, the latest first, asked for at the first Up. `attach_pasted`: more characters become an attachment; 0: never."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding(ACTIONS["undo"].keys, "undo", id="undo")]  # redo: Ctrl+Y, as it was
 
@@ -123,7 +122,7 @@ class PromptInput(TextArea):
     async def _older(self) -> None:
         if self._questions is not None:
             questions, self._questions = self._questions, None
-            self._recall.put_before(await asyncio.to_thread(questions))
+            self._recall.put_before(split(sent)[0] for sent in await asyncio.to_thread(questions))
         self._put(self._recall.older(self.text))
 
     def _put(self, text: str | None) -> None:
@@ -183,7 +182,7 @@ class PromptInput(TextArea):
         """TextArea's own handler comes next, and would draw escape sequences as they are."""
         event.text = text = printable(re.sub("\r\n?", "\n", event.text))
         paths = [] if self.text.startswith("/") else pasted_paths(text)
-        if paths or len(text) > self.attach_pasted:
+        if paths or 0 < self.attach_pasted < len(text):
             event.prevent_default()
             self.post_message(self.Pasted(text, paths))
 

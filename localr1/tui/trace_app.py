@@ -10,6 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import Static
 
+from localr1.attachments import brief
 from localr1.trace.record import Trace
 from localr1.tui.theme import THEME
 from localr1.tui.trace_lines import words
@@ -31,7 +32,7 @@ class TraceApp(App[None]):
         super().__init__(ansi_color=True)
         self.register_theme(THEME)
         self.theme = THEME.name
-        self._trace, self._line = trace, title or trace.question
+        self._trace, self._line = trace, title or brief(trace.question)
         self.view = TraceView(hint="q leave")
 
     def compose(self) -> ComposeResult:

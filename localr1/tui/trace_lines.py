@@ -14,6 +14,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 
+from localr1.attachments import brief
 from localr1.trace.record import Stats
 from localr1.trace.steps import MARKS, Kind, Step
 from localr1.trace.words import REASONS, THOUGHT_ENDS, count, shown
@@ -159,7 +160,7 @@ def step_in_cell(tape: Tape, width: int, cell: int) -> int:
 def nothing(tape: Tape, question: str, width: int) -> str:
     """In place of the timeline, where there is no step."""
     if tape.ended is None and not tape.answer.length:
-        text = f"Waiting for the first words on: {question}" if question else "Nothing yet"
+        text = f"Waiting for the first words on: {brief(question)}" if question else "Nothing yet"
     elif tape.ended is not None and tape.ended.thought_end == "user":
         text = "No thought: it was switched off"
     else:

@@ -56,7 +56,8 @@ class Tray(Static):
         self._draw()
 
     def on_click(self, event: events.Click) -> None:
-        index = self._crosses.get(event.x) if event.y == 0 else None
+        place = event.get_content_offset(self)
+        index = self._crosses.get(place.x) if place is not None and place.y == 0 else None
         if index is not None:
             self.post_message(self.Removed(index))
 

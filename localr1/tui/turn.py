@@ -10,10 +10,10 @@ from textual.content import Content
 from textual.widgets import Static
 
 from localr1.endings import end_line, tokens_per_s
-from localr1.text import printable
 from localr1.trace.loops import Loop
 from localr1.tui.answer import Answer
 from localr1.tui.engine import Exchange, Failed
+from localr1.tui.question import question_content
 from localr1.tui.thought import Thought
 from localr1.turn import AnswerDelta, LoopFound, ThoughtDelta, TurnEnd
 
@@ -37,7 +37,7 @@ class Turn(Vertical):
         self._note = Static(classes="note")
 
     def compose(self) -> ComposeResult:
-        yield Static(Content(printable(self.exchange.question)), classes="question")
+        yield Static(question_content(self.exchange.question), classes="question")
         yield self._note
 
     @property

@@ -212,6 +212,7 @@ def test_the_editor(monkeypatch, tmp_path):
     script.chmod(0o755)
     monkeypatch.setenv("VISUAL", f"'{script}'")
     assert editor.edit("text") == "text and more"
+    assert editor.edit("text", command="sed -i s/text/more/") == "more"
     monkeypatch.setenv("VISUAL", "false")
     with pytest.raises(editor.EditorError, match="false ended with code 1; the text is as it was"):
         editor.edit("text")
