@@ -23,6 +23,7 @@ def find_key(typed: str) -> str:
     found = [key for key, row in rows().items() if typed in (key.partition(".")[2], row.flag.removeprefix("--").replace("-", "_"))]
     if len(found) == 1:
         return found[0]
+    found = found or [key for key in rows() if key.startswith(f"{typed}.")]
     raise SettingError(unknown(typed) if not found else f"{typed} may be {' or '.join(found)}")
 
 

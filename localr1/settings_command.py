@@ -21,7 +21,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_turn_flags(settings)
     add_screen_flags(settings)
     settings.set_defaults(run=run_settings)
-    inner = settings.add_subparsers(metavar="")
+    inner = settings.add_subparsers(metavar="COMMAND")
     change = inner.add_parser(
         "set", help="set KEY VALUE: write one value into the file", description="Write one value into the settings file."
     )

@@ -190,6 +190,8 @@ def write(key: str, value: Value | None, model: str = "", path: Path | None = No
             write_whole(path.resolve(), text)  # a link stays one
     except CannotEdit as error:
         raise SettingError(f"{path}: {error}; please edit the file") from None
+    except UnicodeEncodeError:
+        raise SettingError(f"{key}: what it should be is no UTF-8 text") from None
     except Timeout:
         raise SettingError(f"{path} is being written by another program; try again") from None
     except OSError as error:

@@ -25,6 +25,8 @@ def test_a_setting_may_be_named_in_short(typed: str, key: str) -> None:
 def test_what_names_no_setting_is_told() -> None:
     with pytest.raises(SettingError, match=r"no setting temprature; did you mean sampling\.temperature\?"):
         find_key("temprature")
+    with pytest.raises(SettingError, match=r"^look may be look\.theme or look\.latex"):
+        find_key("look")
 
 
 def test_a_change_holds_for_the_session_and_a_saved_one_for_the_model(tmp_path: Path) -> None:

@@ -135,6 +135,9 @@ def test_a_file_that_is_wrong_or_cannot_be_written_stays_as_it_is(tmp_path: Path
     with pytest.raises(SettingError, match="please edit the file"):
         write("sampling.seed", None, path=file)
     assert file.read_text() == "sampling = { seed = 1, top_p = 1 }\n"
+    with pytest.raises(SettingError, match="no UTF-8 text"):
+        write("chat.system", "\udcff", path=file)
+    assert file.read_text() == "sampling = { seed = 1, top_p = 1 }\n"
     (tmp_path / "blocked").write_text("")
     with pytest.raises(SettingError, match="cannot be written"):
         write("sampling.seed", 7, path=tmp_path / "blocked" / "config.toml")
