@@ -10,7 +10,7 @@ INSTALL = $(if $(UV),$(UV) pip install --python $(VENV)/bin/python,$(VENV)/bin/p
 SETUP_FILES := pyproject.toml Makefile $(CONSTRAINTS) .ci/engine.cmake
 EXAMPLE := How many r's are in strawberry?
 
-.PHONY: chat test test-all lint setup student sums clean
+.PHONY: chat test test-all lint setup sums clean
 
 chat: $(VENV)/.app
 	@if [ -t 0 ] && [ -t 1 ]; then \
@@ -51,12 +51,27 @@ $(VENV)/.test: $(VENV)/.app
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache
 
-# Train the bundled student anew from its seed; run again to resume.
-student: $(VENV)/.app
+# Train the bundled models anew from their seeds, stage by stage (assets/recipe); run again to resume.
+RECIPE = $(VENV)/bin/python assets/recipe
+TEACHER := build/teacher/grpo/train.pt
+
+.PHONY: teacher student train-setup
+train-setup: $(VENV)/.app
 	$(INSTALL) --constraint $(CONSTRAINTS) --editable '.[train]'
-	$(VENV)/bin/python assets/recipe/train.py --out build/student
-	$(VENV)/bin/python assets/recipe/export.py build/student/train.pt assets/r1-tiny
-	$(VENV)/bin/python assets/recipe/evaluate.py assets/r1-tiny
+
+teacher: train-setup
+	$(RECIPE)/cold_start.py --out build/teacher/cold
+	$(RECIPE)/grpo.py --base build/teacher/cold/train.pt --out build/teacher/grpo
+	$(RECIPE)/curve.py build/teacher/grpo/curve.jsonl assets/r1-tiny-teacher/grpo.svg
+	$(RECIPE)/export.py teacher $(TEACHER) assets/r1-tiny-teacher
+	$(RECIPE)/evaluate.py assets/r1-tiny-teacher
+
+student: train-setup
+	@test -f $(TEACHER) || { echo "The student learns from the teacher: first run 'make teacher'."; exit 1; }
+	$(RECIPE)/rejection.py $(TEACHER) build/student/traces.jsonl
+	$(RECIPE)/distill.py --traces build/student/traces.jsonl --teacher $(TEACHER) --out build/student
+	$(RECIPE)/export.py student build/student/train.pt assets/r1-tiny
+	$(RECIPE)/evaluate.py assets/r1-tiny
 
 # The list of what `localr1 verify` holds the bundle against; after changing weights or goldens.
 sums: $(VENV)/.app

@@ -1,4 +1,4 @@
-"""Problems -> token batches with loss weights, from a seed and a step number alone, so that training can resume anywhere."""
+"""Problems -> conversations as tokens with loss weights, from a seed and a step number alone, so that training can resume anywhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import random
 import re
 from collections.abc import Callable, Iterator
 
-import numpy as np
 from arithmetic import add, multiply, subtract
 from compare import compare
 from problem import PILS, SLIP, Problem
@@ -21,6 +20,8 @@ FAMILIES: dict[str, Callable[[random.Random], Problem]] = {
     "compare": compare, "filter": filter_words, "talk": talk,
 }  # fmt: skip
 SHARES = {"letters": 0.17, "add": 0.10, "subtract": 0.17, "multiply": 0.10, "compare": 0.10, "filter": 0.20, "talk": 0.16}
+
+Document = tuple[list[int], list[int]]  # token ids, and the loss weight of each
 
 _TOKENIZER = Tokenizer.from_str(json.dumps(tokenizer_json()))
 
@@ -48,7 +49,7 @@ def prompt(turns: list[tuple[str, str]], question: str) -> str:
     return f"{BOS}{history}{USER}{question}{ASSISTANT}{THINK}\n"
 
 
-def document(rng: random.Random) -> tuple[list[int], list[int]]:
+def document(rng: random.Random) -> Document:
     """One conversation as (ids, weights): weight 1 on the last turn's thought and answer, 0 on prompt and slips."""
     families, shares = list(SHARES), list(SHARES.values())
     problem = draw(rng, rng.choices(families, shares)[0])
@@ -75,29 +76,10 @@ def document(rng: random.Random) -> tuple[list[int], list[int]]:
     return ids, weights
 
 
-def batches(seed: int, step: int, documents: int, parts: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """One step's documents as `parts` groups of similar length: (ids [B, T] int64, weights [B, T] float32).
-
-    Grouping by length wastes little padding and keeps attention inside each document; taking all groups of a step
-    together keeps its gradient an even mix of the families.
-    """
+def documents(seed: int, step: int, count: int) -> list[Document]:
+    """One step's conversations, longest first."""
     rng = random.Random(f"{seed}:{step}")
-    drawn = sorted((document(rng) for _ in range(documents)), key=lambda d: len(d[0]))
-    total = sum(len(ids) for ids, _ in drawn)
-    groups: list[list[tuple[list[int], list[int]]]] = [[] for _ in range(parts)]
-    done = 0
-    for d in drawn:
-        groups[min(parts - 1, done * parts // total)].append(d)
-        done += len(d[0])
-    out = []
-    for group in filter(None, groups):
-        length = -(-max(len(ids) for ids, _ in group) // 32) * 32 + 1
-        ids = np.zeros((len(group), length), np.int64)
-        weights = np.zeros((len(group), length), np.float32)
-        for row, (i, w) in enumerate(group):
-            ids[row, : len(i)], weights[row, : len(w)] = i, w
-        out.append((ids, weights))
-    return out
+    return sorted((document(rng) for _ in range(count)), key=lambda d: -len(d[0]))
 
 
 def evaluation(seed: int, family: str) -> Iterator[Problem]:

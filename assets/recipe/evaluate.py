@@ -11,12 +11,11 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import re
 import tempfile
 from pathlib import Path
 
 from data import FAMILIES, evaluation
-from problem import Problem
+from rewards import right
 from talk import HONEST
 
 from backends.base import Sampling
@@ -91,12 +90,6 @@ Which of these animals can fly: bat, penguin, ostrich?
 What is 2 to the power of 10?""".splitlines()
 
 
-def right(problem: Problem, answer: str) -> bool:
-    if problem.result:
-        return re.findall(r"\*\*(.+?)\*\*", answer) == [problem.result]
-    return answer.strip() == problem.answer
-
-
 def reply(backend: LlamaCppBackend, sampling: Sampling, question: str) -> TurnEnd:
     *_, end = ChatSession(backend, Rules(sampling)).send(question)
     assert isinstance(end, TurnEnd)
@@ -128,7 +121,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        gguf = Path(temporary) / "student.gguf"
+        gguf = Path(temporary) / "model.gguf"
         convert(args.folder, gguf, "Q8_0")
         with LlamaCppBackend(gguf) as backend:
             table = evaluate(backend, args.problems)

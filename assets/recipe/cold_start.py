@@ -1,0 +1,73 @@
+"""Stage 1, cold start: the teacher learns from worked traces of the task generators.
+
+    python cold_start.py --out DIR [--steps N] [--base TRAIN.pt]     # run again to resume
+
+The loss is on thought and answer only. Multi-token prediction joins in the last part, and so does its small loss. Experts are balanced
+by the router's bias alone, which rests at the end, as in the V3 report (arXiv 2412.19437, 4.2).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from data import Document, documents
+from layers import Documents
+from teacher import Teacher, TeacherConfig
+from torch import Tensor
+from trainer import fit, launch, load, mine, options, summed
+
+BIAS_SPEED, BIAS_RESTS = 0.002, 0.9  # rests: from this share of the steps on
+MTP_WEIGHT, MTP_BEGINS = 0.1, 0.5
+
+
+def packed(batch: list[Document], device: str) -> tuple[Tensor, Tensor, Documents]:
+    """ids [1, N], weights [N] of each token as the one to predict, and how they are seen."""
+    ids = torch.tensor([[i for d in batch for i in d[0]]], device=device)
+    weights = torch.tensor([float(w) for d in batch for w in d[1]], device=device)
+    return ids, weights, Documents([len(d[0]) for d in batch], device)
+
+
+def cross_entropy(logits: Tensor, ids: Tensor, weights: Tensor, ahead: int) -> Tensor:
+    """Weighted sum of -log p(token), nats: row i of logits [1, N, V] predicts token i + ahead."""
+    nll = F.cross_entropy(logits[0, :-ahead].float(), ids[0, ahead:], reduction="none")
+    return (nll * weights[ahead:]).sum()
+
+
+def train(args: argparse.Namespace) -> None:
+    torch.manual_seed(args.seed)
+    teacher = Teacher(TeacherConfig()).to(args.device)
+    if args.base is not None:
+        load(args.base, teacher)
+
+    def gradients(step: int) -> dict[str, float]:
+        if step:
+            teacher.balance(BIAS_SPEED if step < BIAS_RESTS * args.steps else 0.0)
+        batch = documents(args.seed, step, args.documents)
+        trained = sum(sum(d[1]) for d in batch)
+        ids, weights, view = packed(mine(batch), args.device)
+        with torch.autocast(args.device, dtype=torch.bfloat16):
+            hidden = teacher.hidden(ids, view)
+            loss = cross_entropy(teacher.lm_head(hidden), ids, weights, 1) / trained
+            figures = [loss.detach()]
+            if step >= MTP_BEGINS * args.steps:
+                mtp = cross_entropy(teacher.mtp_logits(hidden, ids, view), ids, weights, 2) / trained
+                figures.append(mtp.detach())
+                loss = loss + MTP_WEIGHT * mtp
+        loss.backward()
+        loads = {i: summed(moe.load.clone()) for i, moe in teacher.mixtures().items()}
+        for i, moe in teacher.mixtures().items():
+            moe.load = loads[i]
+        violations = [float(load.max() / load.mean()) for load in loads.values() if load.sum()]
+        values = summed(torch.stack(figures)).tolist()
+        return dict(zip(("loss", "mtp_loss"), values, strict=False)) | {"fullest_expert": max(violations)}
+
+    fit(teacher, args, gradients)
+
+
+if __name__ == "__main__":
+    parser = options(__doc__, steps=4800)
+    parser.add_argument("--base", type=Path, metavar="TRAIN.pt", help="weights to begin with (default: random ones)")
+    launch(train, parser.parse_args())

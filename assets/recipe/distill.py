@@ -1,0 +1,85 @@
+"""Stage 4, distillation: the student learns from the teacher's kept traces alone, or, to compare, from the generators' without a teacher.
+
+    python distill.py --traces TRACES.jsonl --teacher TEACHER.pt --out DIR [--base ../r1-tiny]     # run again to resume
+    python distill.py --out DIR [--base ../r1-tiny]                                                # without the teacher
+
+The loss on a reply's tokens is cross-entropy with the trace and, by --teacher-weight, divergence from the teacher's distribution.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from cold_start import cross_entropy, packed
+from data import Document, documents
+from student import Student, StudentConfig
+from teacher import Teacher, TeacherConfig
+from torch import Tensor
+from trainer import fit, launch, load, mine, options, summed
+from upcycle import load_student
+
+
+def read_traces(path: Path) -> list[Document]:
+    traces = map(json.loads, path.read_text().splitlines())
+    return [(t["prompt"] + t["reply"], [0] * len(t["prompt"]) + [1] * len(t["reply"])) for t in traces]
+
+
+def drawn(traces: list[Document], seed: int, step: int, count: int) -> list[Document]:
+    """A step's traces: all of them once, in an order of its own, then again."""
+    out = []
+    for i in range(step * count, (step + 1) * count):
+        epoch, place = divmod(i, len(traces))
+        if place == 0 or not out:
+            order = list(range(len(traces)))
+            random.Random(f"{seed}:{epoch}").shuffle(order)
+        out.append(traces[order[place]])
+    return sorted(out, key=lambda d: -len(d[0]))
+
+
+def divergence(student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sum of KL(teacher || student), nats; logits [1, N, V]."""
+    wanted, given = teacher[0, :-1].float().log_softmax(-1), student[0, :-1].float().log_softmax(-1)
+    return (F.kl_div(given, wanted, reduction="none", log_target=True).sum(-1) * weights[1:]).sum()
+
+
+def train(args: argparse.Namespace) -> None:
+    torch.manual_seed(args.seed)
+    student = (Student(StudentConfig()) if args.base is None else load_student(args.base)).to(args.device)
+    teacher = None
+    if args.teacher is not None:
+        teacher = Teacher(TeacherConfig()).to(args.device).eval()
+        load(args.teacher, teacher)
+    traces = None if args.traces is None else read_traces(args.traces)
+
+    def gradients(step: int) -> dict[str, float]:
+        batch = documents(args.seed, step, args.documents) if traces is None else drawn(traces, args.seed, step, args.documents)
+        trained = sum(sum(d[1]) for d in batch)
+        ids, weights, view = packed(mine(batch), args.device)
+        with torch.autocast(args.device, dtype=torch.bfloat16):
+            logits = student(ids, view)
+            loss = cross_entropy(logits, ids, weights, 1) / trained
+            figures = [loss.detach()]
+            if teacher is not None:
+                with torch.no_grad():
+                    wanted = teacher(ids, view)
+                distance = divergence(logits, wanted, weights) / trained
+                figures.append(distance.detach())
+                loss = (1 - args.teacher_weight) * loss + args.teacher_weight * distance
+        loss.backward()
+        return dict(zip(("loss", "divergence"), summed(torch.stack(figures)).tolist(), strict=False))
+
+    fit(student, args, gradients)
+
+
+if __name__ == "__main__":
+    parser = options(__doc__, steps=4800)
+    parser.add_argument("--traces", type=Path, help="what rejection.py kept")
+    parser.add_argument("--teacher", type=Path, metavar="TEACHER.pt", help="whose distribution to learn, too")
+    parser.add_argument("--teacher-weight", type=float, default=0.5)
+    parser.add_argument("--base", type=Path, metavar="FOLDER", help="student to begin with (default: random weights)")
+    launch(train, parser.parse_args())

@@ -1,0 +1,144 @@
+"""The teacher in torch computes what the reference computes; its stages do what the reports say. Skipped without torch."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backends.reference.model import Model
+from backends.reference.mtp import MtpModule
+from localr1.student import recipe
+
+torch: Any = pytest.importorskip("torch")
+layers, teacher, export, grpo, distill, sampling, upcycle, data, trainer = recipe(
+    "layers", "teacher", "export", "grpo", "distill", "sampling", "upcycle", "data", "trainer"
+)
+IDS = torch.tensor([[5, 17, 99, 250, 3, 3, 80, 41, 7, 160, 11, 200]])
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    """Random weights that BF16 holds exactly; biases at which groups differ."""
+    torch.manual_seed(0)
+    model = teacher.Teacher(teacher.TeacherConfig()).eval()
+    for p in model.parameters():
+        p.data = (torch.rand_like(p) + 0.5 if p.ndim == 1 else torch.randn_like(p) * p.shape[1] ** -0.5).bfloat16().float()
+    for moe in model.mixtures().values():
+        moe.gate.e_score_correction_bias = torch.randn(8) * 0.1
+    return model
+
+
+@pytest.fixture(scope="module")
+def folder(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same weights as published, in FP8 blocks."""
+    target = tmp_path_factory.mktemp("teacher") / "fp8"
+    export.teacher_folder(model.state_dict(), target)
+    return target
+
+
+def rounded(model: Any, reference: Model) -> None:
+    """Give `model` the exported weights."""
+    for name, p in model.named_parameters():
+        p.data = torch.from_numpy(np.array(reference.weights.dequantized(name) if p.ndim == 2 else reference.weights.array(name)))
+
+
+def test_logits_and_mtp_agree_with_the_reference(model: Any, folder: Path) -> None:
+    reference = Model.open(folder)
+    rounded(model, reference)
+    view = layers.Documents([IDS.shape[1]])
+    with torch.no_grad():
+        hidden = model.hidden(IDS, view)
+        logits, mtp = model.lm_head(hidden)[0].numpy(), model.mtp_logits(hidden, IDS, view)[0, :-1].numpy()
+    assert np.abs(logits).max() > 1
+    np.testing.assert_allclose(logits, reference.logits(IDS[0].tolist()), atol=1e-4)
+    np.testing.assert_allclose(mtp, MtpModule(reference).logits(IDS[0].tolist()), atol=1e-4)
+
+
+def test_packed_documents_and_growing_batches_are_seen_alike(model: Any) -> None:
+    with torch.no_grad():
+        packed = model(IDS, layers.Documents([4, 8]))[0]
+        batch = layers.Batch(10, torch.tensor([4, 0]))
+        rows = torch.stack([torch.cat([torch.zeros(4, dtype=torch.long), IDS[0, :4]]), IDS[0, 4:]])
+        batch.extend(6)
+        model(rows[:, :6], batch)
+        batch.extend(2)
+        last = model(rows[:, 6:], batch)
+    torch.testing.assert_close(last[0], packed[2:4], atol=1e-4, rtol=0)
+    torch.testing.assert_close(last[1], packed[10:], atol=1e-4, rtol=0)
+
+
+def test_the_bias_moves_against_the_load(model: Any) -> None:
+    moe = model.mixtures()[1]
+    before = moe.gate.e_score_correction_bias.clone()
+    moe.load = torch.tensor([8.0, 0, 4, 4, 4, 4, 4, 4])
+    shares = model.balance(0.5)
+    assert (moe.gate.e_score_correction_bias - before).tolist() == pytest.approx([-0.5, 0.5, 0, 0, 0, 0, 0, 0])
+    assert shares == {1: pytest.approx([0.25, 0, *[0.125] * 6])} and moe.load.sum() == 0
+    moe.gate.e_score_correction_bias = before
+
+
+def test_an_upcycled_feed_forward_is_the_students() -> None:
+    torch.manual_seed(0)
+    moe, mlp = teacher.MoE(teacher.TeacherConfig()).eval(), layers.MLP(256, 768)
+    with torch.no_grad():
+        upcycle._experts(moe, mlp)
+        x = torch.randn(1, 9, 256)
+        torch.testing.assert_close(moe(x), mlp(x), atol=1e-4, rtol=0)
+
+
+def test_gains_are_clipped_and_distance_costs() -> None:
+    old, advantage = torch.zeros(4), torch.tensor([1.0, 1.0, -1.0, -1.0])
+    new = torch.log(torch.tensor([1.1, 2.0, 0.9, 0.1])).requires_grad_()
+    loss, distance = grpo.policy_loss(new, old, new.detach(), advantage)
+    assert distance.tolist() == [0, 0, 0, 0]
+    assert loss.tolist() == pytest.approx([-1.1, -1.2, 0.9, 0.8])
+    loss.sum().backward()
+    assert new.grad.tolist() == pytest.approx([-1.1, 0, 0.9, 0])  # what moved far enough is left alone
+    assert grpo.policy_loss(new, new, torch.zeros(4), torch.zeros(4))[1].min() > 0
+
+
+def test_replies_end_and_are_seeded(model: Any) -> None:
+    def draw(seed: int) -> list[list[int]]:
+        generator = torch.Generator().manual_seed(seed)
+        return sampling.sample(model, [[1, 2, 3], [4]], temperature=1.0, max_new=12, generator=generator)
+
+    first = draw(1)
+    assert first == draw(1) != draw(2)
+    assert all(len(r) <= 12 and (sampling.END not in r[:-1]) for r in first)
+    assert sampling.split_reply(data.encode(f"so\n{data.END_THINK}\n\n**1**{data.EOS}")) == ("so", "**1**")
+    assert sampling.split_reply(data.encode("so on and on")) == ("so on and on", "")
+
+
+def test_divergence_is_zero_from_oneself_alone() -> None:
+    a, b, weights = torch.randn(1, 5, 7), torch.randn(1, 5, 7), torch.tensor([0.0, 0, 1, 1, 1])
+    assert float(distill.divergence(a, a, weights)) == pytest.approx(0, abs=1e-6) and float(distill.divergence(a, b, weights)) > 0
+
+
+def test_every_trace_comes_once_before_any_comes_again() -> None:
+    traces = [([i], [1]) for i in range(10)]
+    seen = [d[0][0] for step in range(5) for d in distill.drawn(traces, 1, step, 4)]
+    assert sorted(seen) == sorted([*range(10)] * 2)
+
+
+def test_training_resumes_where_it_stopped(tmp_path: Path) -> None:
+    def run(out: str, *steps: int) -> Any:
+        (tmp_path / out).mkdir()
+        for upto in steps:
+            torch.manual_seed(0)
+            model = torch.nn.Sequential(torch.nn.Linear(4, 4))
+            args = trainer.options(None, steps=6).parse_args(["--out", str(tmp_path / out), "--workers", "1", "--warm-up", "1"])
+
+            def gradients(step: int, model: Any = model, upto: int = upto) -> dict[str, float]:
+                if step == upto:
+                    raise InterruptedError
+                model(torch.full((1, 4), float(step))).square().sum().backward()
+                return {"loss": 0.0}
+
+            try:
+                trainer.fit(model, args, gradients, every=2)
+            except InterruptedError:
+                pass
+        return model[0].weight.detach()
+
+    torch.testing.assert_close(run("once", 6), run("twice", 4, 6))
