@@ -11,8 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from backends.base import Backend, BackendError, Cancel, Segment, Text, common_prefix
+from localr1.context import ContextFull, Filled, reserve, to_drop
 from localr1.prompt import THINK, Message, Prompt, PromptError, render, with_system
-from localr1.steering import CannotSteer
+from localr1.steering import CannotSteer, go_on
 from localr1.turn import Event, Reply, Rules, Start, Turn, TurnEnd, Written, closing, tag
 
 
@@ -27,11 +28,15 @@ class ChatSession:
         self.rules = Rules() if rules is None else rules
         self.history: list[Message] = []
         self.reply: Reply | None = None  # the one being written, or the last one
+        self.dropped = 0  # oldest turns that are no longer sent
         self.context_tokens = 0  # what the last turn filled of the context
+        self.next_tokens = 0  # what the next prompt begins with: of that, all but the thought
+        self.filled = Filled()  # by the last prompt
+        self.writing = False
         self._turn: Turn | None = None
         self.cancelled = False
         if before is not None:
-            self.take_over(before.history, before.reply.tokens if before.reply is not None else ())
+            self.take_over(before.history, before.reply.tokens if before.reply is not None else (), before.dropped)
 
     def send(self, text: str, after: int | None = None, **changes: Any) -> Iterator[Event]:
         """Ask `text`; the events of the reply, a TurnEnd last. What has come before a cancel stays in the history. `after`: so many
@@ -41,7 +46,7 @@ class ChatSession:
         """
         self.cancelled = False
         history, rules = self.history if after is None else self.history[: 2 * after], replace(self.rules, **changes)
-        return self._play(history, Turn(self.backend, self._reply(history, text, rules), rules, Start(), lambda: self.cancelled))
+        return self._play(history, Turn(self.backend, self._fitting(history, text, rules), rules, Start(), lambda: self.cancelled))
 
     def steer(self, start: Start) -> Iterator[Event]:
         """Write the last reply again from another beginning (localr1.steering makes them); it takes the old one's place in the history.
@@ -54,6 +59,19 @@ class ChatSession:
         reply = Reply(last.question, last.prompt_ids, last.opens_thought)
         return self._play(self.history[:-2], Turn(self.backend, reply, self.rules, start, lambda: self.cancelled))
 
+    def go_on(self, **changes: Any) -> Iterator[Event]:
+        """Write the last reply on where the context ended it, with oldest turns dropped or in a larger one. Raises as `steer`."""
+        self.cancelled = False
+        last, history, rules = self.last_reply(), self.history[:-2], replace(self.rules, **changes)
+        start = go_on(last)
+        reply = self._fitting(history, last.question, rules, len(start.kept))
+        return self._play(history, Turn(self.backend, reply, rules, start, lambda: self.cancelled))
+
+    def droppable(self) -> int:
+        """How many of the oldest turns would be dropped for the last reply to go on."""
+        last = self.last_reply()
+        return self._to_drop(self.history[:-2], last.question, self.rules, len(last.tokens))
+
     def last_reply(self) -> Reply:
         """Raises CannotSteer: there is none."""
         if not self.history:
@@ -65,14 +83,14 @@ class ChatSession:
     def prepare(self, cancel: Cancel) -> None:
         """Compute what the prompt of any next question begins with. It takes the place of the last thought, which the next prompt leaves out,
         in the backend's cache."""
-        one, other = (self.backend.encode(self._prompt(self.history, text, self.rules).segments) for text in ("A", "1"))
+        one, other = (self._encode(self._prompt(self.history, text, self.rules)) for text in ("A", "1"))
         self.backend.prefill(one[: common_prefix(one, other)], cancel)
 
-    def take_over(self, history: Sequence[Message], tokens: Sequence[Written] = ()) -> None:
+    def take_over(self, history: Sequence[Message], tokens: Sequence[Written] = (), dropped: int = 0) -> None:
         """Go on with a conversation that took place elsewhere. `tokens`: of its last reply; where they mean other texts to this model, they
-        are made anew of the text."""
+        are made anew of the text. `dropped`: so many of the oldest turns are not sent."""
         self.reset()
-        self.history = list(history)
+        self.history, self.dropped = list(history), dropped
         if not history:
             return
         *before, question, answer = history
@@ -85,7 +103,7 @@ class ChatSession:
         except (PromptError, BackendError):  # whoever asks next is told
             return
         self.reply = reply
-        self.context_tokens = len(reply.prompt_ids) + len(reply.tokens)
+        self._count(reply)
 
     def _speaks(self, tokens: Sequence[Written]) -> bool:
         """These tokens mean the same to this model."""
@@ -101,17 +119,46 @@ class ChatSession:
         thought = [Text(answer.thought)] if answer.thought else []
         return [*opened, *thought, *([*closing(self.backend), Text(answer.content)] if answer.content or not thought else [])]
 
+    def _fitting(self, history: Sequence[Message], question: str, rules: Rules, kept_tokens: int = 0) -> Reply:
+        """As `_reply`. Where it would not fit, behind so many `kept_tokens`, oldest turns are dropped, if the rules want that. Raises
+        ContextFull: it does not fit, and would if turns were dropped."""
+        self.dropped = min(self.dropped, len(history) // 2)
+        reply, context = self._reply(history, question, rules), self.backend.info.context_length
+        tokens = len(reply.prompt_ids) + kept_tokens
+        if tokens + reserve(context, rules.sampling.max_tokens) <= context or rules.when_full == "stop":
+            return reply
+        turns = self._to_drop(history, question, rules, kept_tokens)
+        if turns and rules.when_full != "drop":
+            raise ContextFull(tokens, context, turns)
+        self.dropped += turns
+        return self._reply(history, question, rules)
+
+    def _to_drop(self, history: Sequence[Message], question: str, rules: Rules, kept_tokens: int) -> int:
+        """How many more of the oldest turns to leave out; 0: none that would help."""
+
+        def tokens_without(turns: int) -> int:
+            return kept_tokens + len(self._encode(self._prompt(history, question, rules, turns)))
+
+        return to_drop(tokens_without, self.dropped, len(history) // 2, self.backend.info.context_length)
+
     def _reply(self, history: Sequence[Message], question: str, rules: Rules) -> Reply:
         """To `question`, so far without tokens."""
         prompt = self._prompt(history, question, rules)
-        return Reply(question, tuple(self.backend.encode(prompt.segments)), prompt.opens_thought)
+        ids = self._encode(prompt)
+        system, own = (len(self.backend.encode([Text(text)])) for text in (rules.system, question))
+        self.filled = Filled(system, own, len(ids))
+        return Reply(question, tuple(ids), prompt.opens_thought)
 
-    def _prompt(self, history: Sequence[Message], text: str, rules: Rules) -> Prompt:
-        messages = with_system([*history, Message("user", text)], rules.system, rules.system_in_question)
+    def _prompt(self, history: Sequence[Message], text: str, rules: Rules, dropped: int | None = None) -> Prompt:
+        sent = history[2 * (self.dropped if dropped is None else dropped) :]
+        messages = with_system([*sent, Message("user", text)], rules.system, rules.system_in_question)
         prompt = render(messages, self.backend.chat_format)
         if rules.system.strip() not in prompt.text:
             raise PromptError("this model's chat template leaves system messages out; set system_in_question to true")
         return prompt
+
+    def _encode(self, prompt: Prompt) -> list[int]:
+        return self.backend.encode(prompt.segments)
 
     def _play(self, history: list[Message], turn: Turn) -> Iterator[Event]:
         self._turn = turn
@@ -120,12 +167,20 @@ class ChatSession:
         return self._events(list(history), turn)
 
     def _events(self, history: list[Message], turn: Turn) -> Iterator[Event]:
-        for event in turn.run():
-            self.reply = turn.reply
-            if isinstance(event, TurnEnd):
-                self.history = [*history, Message("user", turn.reply.question), event.message]
-                self.context_tokens = len(turn.ids)
-            yield event
+        try:
+            for event in turn.run():
+                self.reply, self.writing = turn.reply, True
+                if isinstance(event, TurnEnd):
+                    self.history = [*history, Message("user", turn.reply.question), event.message]
+                    self._count(turn.reply)
+                yield event
+        finally:
+            self.writing = False
+
+    def _count(self, reply: Reply) -> None:
+        """What a whole reply has filled."""
+        self.context_tokens = len(reply.prompt_ids) + len(reply.tokens)
+        self.next_tokens = self.context_tokens - sum(written.part == "thought" for written in reply.tokens)
 
     def cancel(self) -> None:
         """End the turn that is being prepared or written, within a token."""
@@ -141,4 +196,5 @@ class ChatSession:
     def reset(self) -> None:
         """Forget the conversation."""
         self.history, self.reply = [], None
-        self.context_tokens = 0
+        self.dropped = self.context_tokens = self.next_tokens = 0
+        self.filled = Filled()

@@ -12,19 +12,14 @@ import stat
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from backends.base import Backend, BackendError
+from backends.base import BackendError
 from localr1 import __version__
 from localr1.flags import add_screen_flags, given, turn_flags
 from localr1.model_commands import add_commands as add_model_commands
 from localr1.settings_command import add_commands as add_settings_command
 from localr1.trace_commands import add_commands as add_trace_commands
 from localr1.trace_commands import against as model_at
-
-if TYPE_CHECKING:
-    from localr1.models import Wanted
-    from localr1.settings import Settings
 
 USAGE = """examples:
   localr1                                     chat with the model used last, at first the bundled one
@@ -220,27 +215,19 @@ def run_chat(args: argparse.Namespace) -> int:
     if not on_terminal and not args.plain:
         raise UsageProblem('the chat needs a terminal; without one, use: localr1 ask "your question", or localr1 chat --plain')
     from localr1.history import history_file
-    from localr1.library import used
-    from localr1.models import open_model
+    from localr1.opening import Opener, wanted
     from localr1.settings_layers import layers_for
 
     layers, spec = layers_for(given(args))  # a wrong name is told before the screen is taken
-    wanted = _wanted(layers.settings, args.force)
-
-    def open_backend(say: Callable[[str], None]) -> Backend:
-        backend = open_model(spec, wanted, say, say)
-        if args.model is not None:
-            used(spec.path)
-        return backend
-
+    opener = Opener(spec, wanted(layers.settings, args.force), chosen=args.model is not None)
     history = history_file() if layers.settings.chat.history else None
     if args.plain:
         from localr1.plain import PlainChat
 
-        return PlainChat(open_backend, history=history, layers=layers).run()
+        return PlainChat(opener, history=history, layers=layers).run()
     from localr1.tui.app import ChatApp
 
-    app = ChatApp(open_backend, history=history, layers=layers)
+    app = ChatApp(opener, history=history, layers=layers)
     app.run(mouse=layers.settings.look.mouse)
     if line := app.savings.line():
         print(line)
@@ -253,11 +240,12 @@ def run_ask(args: argparse.Namespace) -> int:
         raise UsageProblem('the prompt is empty; try: localr1 ask "How many r\'s are in strawberry?"')
     from localr1.ask import ask, load
     from localr1.history import history_file
+    from localr1.opening import wanted
     from localr1.settings_layers import layers_for
 
     layers, spec = layers_for(given(args))
     settings = layers.settings
-    model = load(spec, _wanted(settings, args.force))
+    model = load(spec, wanted(settings, args.force))
     if args.model is not None:
         from localr1.library import used
 
@@ -319,12 +307,6 @@ def _quantize_problem(args: argparse.Namespace, form: str) -> str:
     if args.fit is None and form.lower().startswith(("mlx", "fp8")) and (args.imatrix is not None or args.calibrate is not None):
         return f"{form} has no use for an importance matrix; leave --imatrix and --calibrate away"
     return ""
-
-
-def _wanted(settings: Settings, force: bool) -> Wanted:
-    from localr1.models import Wanted
-
-    return Wanted(settings.model.backend, settings.model.context, settings.model.kv, force)
 
 
 def _prompt(argument: str | None) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from localr1.text import printable
 from localr1.turn import Rules
 
 NUMBER, TEXT, PATH, MAYBE = "N", "TEXT", "PATH", ""  # in `takes`: a whole number; anything, in its own case; a file's place; nothing at all
@@ -45,8 +46,11 @@ _TABLE = (
     Command("think", "Settings", "think as the model likes, not, always; before a question: for it alone", ("auto", "off", "force", MAYBE), asks=True),
     Command("budget", "Settings", "close thoughts after N tokens; before a question: for it alone", (NUMBER, "off", MAYBE), asks=True),
     Command("loops", "Settings", "what to do when the model repeats itself", ("answer", "warn", "ignore", MAYBE)),
+    Command("system", "Settings", "text before the conversation; alone: which it is", (TEXT, MAYBE), shown="TEXT|off"),
     Command("set", "Settings", "list the settings, tell or change one", (TEXT, MAYBE), "[KEY [VALUE [save]]]"),
     Command("theme", "Settings", "the screen's colours", ("terminal", "dark", "light", "high-contrast", "no-colour", MAYBE)),
+    Command("model", "The program", "which models there are; with a name: go on with that one", (TEXT, MAYBE), shown="NAME"),
+    Command("context", "The program", "what fills the context"),
     Command("new", "The program", "a new chat", aliases=("clear",)),
     Command("help", "The program", "this"),
     Command("quit", "The program", "leave", aliases=("exit", "bye")),
@@ -67,9 +71,11 @@ class Typed:
     question: str = ""
 
     def changes(self) -> dict[str, Any]:
-        """What /think, /budget and /loops change of the rules; alone they ask how it is."""
+        """What /think, /budget, /loops and /system change of the rules; alone they ask how it is."""
         if not self.value:
             return {}
+        if self.name == "system":
+            return {"system": "" if self.value.lower() == "off" else self.value}
         if self.name == "budget":
             return {"think_budget": None if self.value == "off" else int(self.value)}
         return {_RULES[self.name]: self.value}
@@ -125,9 +131,12 @@ def help_rows() -> list[tuple[str, list[tuple[str, str]]]]:
 
 
 def rule_line(name: str, rules: Rules) -> str:
-    """What /think, /budget and /loops have set, in words."""
+    """What /think, /budget, /loops and /system have set, in words."""
     if name == "think":
         return {"auto": "Thinks as the model likes", "off": "Answers without thinking", "force": "Always thinks"}[rules.thinking]
     if name == "budget":
         return "No budget for thoughts" if rules.think_budget is None else f"Thoughts are closed after {rules.think_budget:,} tokens"
+    if name == "system":
+        where = "in the first question" if rules.system_in_question else "as a system message"
+        return f"System text, {where}: {printable(rules.system)}" if rules.system else "No system text"
     return f"Loops: {rules.on_loop}"

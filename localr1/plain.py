@@ -8,18 +8,21 @@ from collections.abc import Callable, Iterator
 from io import TextIOWrapper
 from pathlib import Path
 
+from backends.base import BackendError
 from localr1 import editor, steering
 from localr1.attachments import AttachError, Attachment, added, compose, look_through, paths_in, read, size_text
 from localr1.commands import Typed, help_rows, parse, rule_line
+from localr1.context import dropped_line, told
 from localr1.endings import end_line
 from localr1.history import History
 from localr1.lines import Lines, being_edited
+from localr1.opening import Opener, wanted
 from localr1.savings import Savings
 from localr1.set_command import RULES, change, listing, rule_changes, warning
 from localr1.settings import SettingError
 from localr1.settings_layers import Layers
 from localr1.text import printable
-from localr1.tui.engine import Engine, Exchange, Failed, OpenBackend
+from localr1.tui.engine import Engine, Exchange, Failed, OpenBackend, one_line
 from localr1.turn import Event, Rules, ThoughtDelta
 from localr1.writing import Writer, interrupt_cancels, write_reply
 
@@ -56,8 +59,9 @@ class PlainChat:
         self._over = False
         self._failed = False
         self._problem_told = ""
+        self._dropped_told = 0
         self._handlers: dict[str, Handler] = {
-            "file": self._file, "help": self._help, "trace": self._trace, "new": self._new, "quit": self._quit, "theme": self._theme, "edit": self._edit,
+            "model": self._model, "context": self._context, "file": self._file, "help": self._help, "trace": self._trace, "new": self._new, "quit": self._quit, "theme": self._theme, "edit": self._edit,
             "set": self._set, **dict.fromkeys(RULES, self._set_rule),
             **dict.fromkeys(("answer", "longer", "reroll", "again"), self._steer),
         }  # fmt: skip
@@ -153,6 +157,10 @@ class PlainChat:
         self.last = exchange
         for note in told:
             say(note.capitalize())
+        session = self.engine.session
+        if session is not None and session.dropped != self._dropped_told:
+            self._dropped_told = session.dropped
+            say(dropped_line(session.dropped))
         say(f"[{end_line(end, ', ')}]\n")
         if self.engine.history.problem != self._problem_told:
             self._problem_told = self.engine.history.problem
@@ -217,6 +225,32 @@ class PlainChat:
             self.layers.set(RULES[command.name], value)
         self.engine.set_rules(**command.changes())
         say(rule_line(command.name, self.engine.rules))
+
+    def _model(self, command: Typed) -> None:
+        from localr1.models import resolve
+
+        if not command.value:
+            say("/model NAME goes on with another model; localr1 list shows which are here")
+            return
+        try:
+            spec = resolve(command.value, self.layers.settings.model.backend)
+        except BackendError as error:
+            say(one_line(error))
+            return
+        self.layers.open(spec.name, spec.path)
+        settings = self.layers.settings
+        opening = self.engine.switch(Opener(spec, wanted(settings), chosen=True), settings.rules())
+        while not opening.over:
+            time.sleep(_LOOKS_EVERY_S)
+        if opening.problem:
+            say(f"The model could not be loaded: {opening.problem}")
+            if self.engine.opener is not None:
+                self.layers.open(self.engine.opener.spec.name, self.engine.opener.spec.path)
+        self._is_loaded()
+
+    def _context(self, _: Typed) -> None:
+        if self.engine.session is not None:
+            say(told(self.engine.session))
 
     def _steer(self, command: Typed) -> None:
         self._go_on(command.name, steering.beginning(command.name))

@@ -10,7 +10,12 @@ from localr1.settings_file import unknown
 from localr1.settings_layers import DEFAULT, Layers
 from localr1.text import printable
 
-RULES = {"think": "thinking.mode", "budget": "thinking.budget", "loops": "thinking.on_loop"}  # commands that set one setting
+RULES = {
+    "think": "thinking.mode",
+    "budget": "thinking.budget",
+    "loops": "thinking.on_loop",
+    "system": "chat.system",
+}  # commands that set one setting
 
 
 def find_key(typed: str) -> str:
@@ -94,6 +99,7 @@ def rule_changes(layers: Layers, key: str) -> dict[str, Any]:
     names = {
         "sampling": "sampling", "thinking.mode": "thinking", "thinking.budget": "think_budget", "thinking.on_loop": "on_loop",
         "chat.system": "system", "chat.system_in_question": "system_in_question",
+        "chat.when_full": "when_full",
     }  # fmt: skip
     field = names.get(key.partition(".")[0]) or names.get(key)
     return {} if field is None else {field: getattr(rules, field)}

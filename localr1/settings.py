@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from backends.dispatch import Asked
     from backends.memory import CacheType
-    from localr1.turn import OnLoop, Rules, Thinking
+    from localr1.turn import OnLoop, Rules, Thinking, WhenFull
 
 Value = bool | int | float | str
 Values = Mapping[str, Value | None]  # key -> value; None unsets what may be unset
@@ -141,7 +141,7 @@ class ChatSettings:
         True, "system text goes into the first question, as DeepSeek advises for R1; false: a system message", "--system-in-question",
         per_model=True,
     )  # fmt: skip
-    when_full: str = _row(
+    when_full: WhenFull = _row(
         "ask", "when the context is full: ask, stop, drop the oldest turns, raise the context if memory allows", "--when-full",
         choices=("ask", "stop", "drop", "raise"), screen=True,
     )  # fmt: skip
@@ -214,7 +214,9 @@ class Settings:
 
         sampling = Sampling(**{each.name: getattr(self.sampling, each.name) for each in fields(self.sampling)})
         thinking, chat = self.thinking, self.chat
-        return Rules(sampling, thinking.budget, thinking.mode, thinking.on_loop, chat.system, chat.system_in_question)
+        return Rules(
+            sampling, thinking.budget, thinking.mode, thinking.on_loop, chat.system, chat.system_in_question, chat.when_full
+        )  # fmt: skip
 
 
 @cache

@@ -51,6 +51,11 @@ def think_longer(reply: Reply, backend: Backend, words: str = THINK_LONGER) -> S
     return Start(kept, [Text(gap + words)])
 
 
+def go_on(reply: Reply) -> Start:
+    """Keep all of the reply, and write on."""
+    return Start(_whole(reply.tokens))
+
+
 def from_token(reply: Reply, index: int) -> Start:
     """Keep the reply up to its token `index`, which is drawn again."""
     return Start(_whole(reply.tokens[: _checked(reply, index) if index else 0]))

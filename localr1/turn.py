@@ -16,6 +16,7 @@ from localr1.trace.loops import Loop, LoopGuard
 ThoughtEnd = Literal["model", "budget", "user", "loop", "unclosed", "bypassed"]
 Thinking = Literal["auto", "off", "force"]  # as the model likes; none at all; not without
 OnLoop = Literal["answer", "warn", "ignore"]  # close the thought and answer; say so and go on; do not look
+WhenFull = Literal["ask", "stop", "drop", "raise"]  # the oldest turns are dropped; the context is raised if memory allows
 
 # How a thought begins that the model would not have had, in the language of the question.
 FIRST_WORDS, FIRST_WORDS_CHINESE = "Okay", "嗯"
@@ -130,6 +131,7 @@ class Rules:
     on_loop: OnLoop = "answer"
     system: str = ""
     system_in_question: bool = True
+    when_full: WhenFull = "ask"
 
 
 def tag(text: str, backend: Backend) -> Segment:

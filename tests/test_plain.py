@@ -121,3 +121,26 @@ def test_settings_are_changed_and_listed(monkeypatch, capsys):
     assert "there is no setting temprature; did you mean sampling.temperature?" in shown
     assert backend.samplings[0].temperature == 0.65
     assert re.search(r"\nthinking\.budget +30  \(/set\)\n", shown) and re.search(r"\nsampling\.top_p +0\.95\n", shown)
+
+
+def test_what_fills_the_context_and_what_is_dropped_of_it_is_said(monkeypatch, capsys):
+    backend = ScriptedBackend(*[["</think>", "4"]] * 4, context=200)
+    asked = "".join(f"{i}" * 46 + "\n" for i in range(4))
+    talk(monkeypatch, f"/system Be kind.\n{asked}/context\n", lambda say: backend, Rules(when_full="drop"))
+    said = capsys.readouterr().out
+    assert "System text, in the first question: Be kind." in said and "  system text           8     4 %" in said
+    assert "No longer sent to the model: the oldest turn.\n[Answered without" in said
+    assert said.count("No longer sent to the model: the oldest 2 turns.\n") == 2
+
+
+def test_a_full_context_is_a_line_with_what_can_be_done(monkeypatch, capsys):
+    backend = ScriptedBackend(*[["</think>", "4"]] * 3, context=200)
+    assert talk(monkeypatch, "".join(f"{i}" * 46 + "\n" for i in range(4)), lambda say: backend) == 1
+    assert "the context is full: the conversation has" in capsys.readouterr().out and len(backend.seen) == 2
+
+
+def test_a_model_that_is_not_there_is_a_line(monkeypatch, capsys):
+    backend = ScriptedBackend([*THINK, "600"])
+    talk(monkeypatch, "/model\n/model nothing-here\nHow many?\n", lambda say: backend)
+    said = capsys.readouterr().out
+    assert "localr1 list shows which are here" in said and "no model called 'nothing-here'" in said and "600" in said

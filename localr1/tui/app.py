@@ -13,12 +13,15 @@ from textual.containers import Container, Horizontal
 from textual.widgets import Markdown, Static
 
 from localr1.commands import Typed, parse
+from localr1.context import used
 from localr1.editor import EditorError
 from localr1.history import History
 from localr1.savings import Savings
 from localr1.set_command import rule_changes
 from localr1.settings_layers import Layers
 from localr1.tui.attaching import Attaching
+from localr1.tui.choice import Choice
+from localr1.tui.contexts import Contexts
 from localr1.tui.editing import in_editor
 from localr1.tui.engine import Engine, OpenBackend
 from localr1.tui.frame import Frame
@@ -69,10 +72,11 @@ class ChatApp(Frame):
         self.status = StatusBar()
         self.steering = Steering(self)
         self.models = Models(self)
+        self.contexts = Contexts(self)
         self.attaching = Attaching(self)
         self.setting = Setting(self)
         self._handlers: dict[str, Handler] = self._commands()
-        for controller in (self.setting, self.steering, self.models, self.attaching):
+        for controller in (self.setting, self.steering, self.models, self.contexts, self.attaching):
             self._handlers |= controller.commands()
 
     def compose(self) -> ComposeResult:
@@ -115,6 +119,7 @@ class ChatApp(Frame):
         self._pump_due = False
         await self.models.pump()
         self.setting.warn()
+        await self.contexts.pump()
         if self.turn is not None:
             await self._pump_turn(self.turn)
         self.attaching.draw()
@@ -131,7 +136,8 @@ class ChatApp(Frame):
         if not turn.over:
             return
         self.turn = None
-        if not await self.steering.over(turn) and turn.failure:
+        replaced = await self.steering.over(turn)
+        if not await self.contexts.over(turn) and not replaced and turn.failure:
             self.attaching.give_back(turn.exchange.question)
         if self.engine.history.problem != self._problem_shown:
             self._problem_shown = self.engine.history.problem
@@ -152,9 +158,7 @@ class ChatApp(Frame):
         session = self.engine.session
         if session is not None:
             savings = Field(self.savings.line(), 6)
-            self.status.show(
-                [*model_fields(session.backend, session.context_tokens, self._tokens_per_s), *([savings] if savings.text else [])]
-            )
+            self.status.show([*model_fields(session.backend, used(session), self._tokens_per_s), *([savings] if savings.text else [])])
         else:
             self.status.show(self.models.fields())
         self.input.placeholder = f"{self.keymap.first('stop')} stops the reply" if self.turn is not None else "Ask something"
@@ -197,6 +201,7 @@ class ChatApp(Frame):
             self.status.hint(str(error))
 
     async def begin(self, turn: Turn) -> None:
+        await self.contexts.close()
         self.turn = self.last = turn
         await self.transcript.add(turn)
         self.open_trace()
@@ -236,6 +241,12 @@ class ChatApp(Frame):
         self.engine.set_rules(**rule_changes(self.layers, key))
         self.input.attach_pasted = self.settings.chat.attach_pasted
 
+    def on_text_area_changed(self) -> None:
+        self.contexts.typed(self.input.text)
+
+    async def on_choice_chosen(self, event: Choice.Chosen) -> None:
+        await self.contexts.chosen(event)
+
     async def on_trace_view_steer(self, event: TraceView.Steer) -> None:
         await self.steering.from_trace(event)
 
@@ -248,6 +259,7 @@ class ChatApp(Frame):
             self.turn = None
         self.last = None
         self.steering.forget()
+        await self.contexts.forget()
         self.engine.new_chat()
         self._tokens_per_s = None
         self.trace.display = False
@@ -290,7 +302,7 @@ class ChatApp(Frame):
                 self.input.focus()
             return
         if self.turn is None:
-            if not self.models.cancel():
+            if not self.contexts.escape() and not self.models.cancel():
                 self.screen.clear_selection()
         else:
             await self._stop()

@@ -137,11 +137,11 @@ class Attaching:
     def _warning(self, chips: Sequence[Chip]) -> str:
         if self._session is None or not chips:
             return ""
-        needed = sum(c.tokens for c in chips) + self._session.context_tokens + len(self._app.input.text) // _CHARACTERS_A_TOKEN
+        needed = sum(c.tokens for c in chips) + self._session.next_tokens + len(self._app.input.text) // _CHARACTERS_A_TOKEN
         room = self._session.backend.info.context_length
         if needed < room:
             return ""
-        conversation = " with the conversation" if self._session.context_tokens else ""
+        conversation = " with the conversation" if self._session.next_tokens else ""
         return f"Too much: {tokens_text(needed, is_estimate=True)}{conversation}, and the context holds {room:,}"
 
 

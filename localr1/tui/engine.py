@@ -10,9 +10,11 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
-from backends.base import Backend, Cancel
+from backends.base import Backend, Cancel, PromptTooLong
 from localr1.chat import ChatSession
+from localr1.context import ContextFull
 from localr1.history import History, Place
+from localr1.opening import Opener
 from localr1.steering import Begin
 from localr1.text import printable
 from localr1.trace.record import Trace
@@ -30,9 +32,27 @@ class Failed:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Full:
+    """The context was full: how many oldest turns could be dropped, 0: none that would help; what opens the model with a larger one."""
+
+    turns: int
+    larger: Opener | None
+
+    def ways(self) -> dict[str, str]:
+        """What can be done, as `when_full` calls it, in words."""
+        ways = {}
+        if self.turns:
+            ways["drop"] = f"Drop the oldest {'turn' if self.turns == 1 else f'{self.turns} turns'} from what the model gets"
+        if self.larger is not None:
+            ways["raise"] = f"Raise the context to {self.larger.wanted.context:,} tokens"
+        return ways | {"stop": "Stop here"}
+
+
 class Exchange:
     """One question and the events of its reply, which the worker appends and the screen takes. `after`: it follows so many turns (-1: all
-    but the last; None: all), in place of those behind them. `trace`: what is kept of it, once it is over, and `place`: where."""
+    but the last; None: all), in place of those behind them. `trace`: what is kept of it, once it is over, and `place`: where.
+    `full`: what could be done, where the context ended it."""
 
     def __init__(self, question: str, after: int | None = None) -> None:
         self.question, self.after = question, after
@@ -40,6 +60,7 @@ class Exchange:
         self.cancelled = False
         self.trace: Trace | None = None
         self.place: Place | None = None
+        self.full: Full | None = None
         self._events: deque[Event | Failed] = deque()
 
     def put(self, event: Event | Failed) -> None:
@@ -73,7 +94,7 @@ class Engine:
         self.rules = rules
         self.history = history
         self.opening = Opening(open_backend)
-        self._opened: Opening | None = None  # the last one that worked
+        self._opened: Opening | None = None
         self._before: ChatSession | None = None  # whose conversation the next session takes over
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._idle = Cancel()  # ends what is done only while nothing else is
@@ -90,6 +111,12 @@ class Engine:
         self._put(lambda: self._switch(opening))
         return opening
 
+    @property
+    def opener(self) -> Opener | None:
+        """What opened the model that is there, or was last; None: something else did."""
+        opened = None if self._opened is None else self._opened.open_backend
+        return opened if isinstance(opened, Opener) else None
+
     def ask(self, question: str, after: int | None = None, **changes: Any) -> Exchange:
         """Play a turn as soon as the model is there and idle. `after`: as in Exchange. `changes`: to the rules, for this turn."""
         exchange = Exchange(question, after)
@@ -100,6 +127,12 @@ class Engine:
         """Play the last turn again from another beginning."""
         exchange = Exchange(question, after=-1)
         self._put(lambda: self._play(exchange, lambda session: session.steer(begin(session.last_reply(), session.backend))))
+        return exchange
+
+    def go_on(self, question: str, **changes: Any) -> Exchange:
+        """Write the last reply on, which the context ended."""
+        exchange = Exchange(question, after=-1)
+        self._put(lambda: self._play(exchange, lambda session: session.go_on(**changes)))
         return exchange
 
     def answer_now(self) -> None:
@@ -213,9 +246,17 @@ class Engine:
             for event in self.history.keep(session, events, exchange.after):
                 if isinstance(event, TurnEnd):
                     exchange.trace, exchange.place = self.history.trace, self.history.place
+                    if event.end.reason == "context":
+                        exchange.full = self._full(session, session.droppable())
                 exchange.put(event)
+        except PromptTooLong as error:
+            exchange.full = self._full(session, error.turns if isinstance(error, ContextFull) else 0)
+            exchange.put(Failed(one_line(error)))
         except Exception as error:
             exchange.put(Failed(one_line(error)))
+
+    def _full(self, session: ChatSession, turns: int) -> Full:
+        return Full(turns, None if self.opener is None else self.opener.larger(session.backend.info.context_length))
 
 
 def one_line(error: Exception) -> str:

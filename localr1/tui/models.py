@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from localr1.tui.engine import OpenBackend, Opening
+from backends.base import BackendError
+from localr1.commands import Typed
+from localr1.opening import Opener, wanted
+from localr1.tui.engine import OpenBackend, Opening, one_line
 from localr1.tui.status import Field
 from localr1.turn import Rules
 
@@ -21,7 +25,23 @@ class Models:
         self._awaited: Opening | None = app.engine.opening  # its end is still to be told
 
     def commands(self) -> dict[str, Handler]:
-        return {}
+        return {"model": self._model}
+
+    async def _model(self, typed: Typed) -> None:
+        await self.open(typed.value)
+
+    async def open(self, name: str) -> None:
+        """Go on with the model of this name, and what is set for it."""
+        from localr1.models import resolve
+
+        app = self._app
+        try:
+            spec = await asyncio.to_thread(resolve, name, app.settings.model.backend)
+        except BackendError as error:
+            await app.transcript.notice(one_line(error), "error")
+            return
+        app.layers.open(spec.name, spec.path)
+        self.switch(Opener(spec, wanted(app.settings), chosen=True), app.settings.rules())
 
     def switch(self, open_backend: OpenBackend, rules: Rules | None = None) -> None:
         """Go on with another model."""
@@ -41,6 +61,9 @@ class Models:
         if awaited is None or not awaited.over:
             return
         self._awaited = None
+        opener = self._app.engine.opener
+        if awaited.problem and opener is not None:
+            self._app.layers.open(opener.spec.name, opener.spec.path)  # back to that one's
         if awaited.problem:
             await self._app.transcript.notice(f"The model could not be loaded: {awaited.problem}", "error")
         if self._app.engine.failure and self._app.turn is not None:

@@ -13,17 +13,20 @@ from backends.base import Backend
 from localr1.text import printable
 
 HINT_S = 4.0
+METER_CELLS = 8
+_EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
 _SEPARATOR = " · "
 _ENGINES = {"gguf": "llama.cpp", "mlx": "MLX"}
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A piece of the bar; of those that do not fit together, the one of the highest `rank` goes first."""
+    """A piece of the bar; of those that do not fit together, the one of the highest `rank` goes first. `tight`: the next one is its own."""
 
     text: str
     rank: int
     right: bool = False
+    tight: bool = False
 
 
 class StatusBar(Static):
@@ -68,9 +71,10 @@ def model_fields(backend: Backend, context_tokens: int, tokens_per_s: float | No
     info = backend.info
     fields = [
         Field(_clean(info.name), 0),
-        Field(f"from {_clean(info.base)}" if info.base else "", 5),
-        Field(_ENGINES.get(backend.name, backend.name), 4),
+        Field(f"from {_clean(info.base)}" if info.base else "", 6),
+        Field(_ENGINES.get(backend.name, backend.name), 5),
         Field(_clean(info.format), 3),
+        Field(meter(context_tokens / info.context_length), 4, right=True, tight=True),
         Field(f"context {context_tokens:,} / {info.context_length:,}", 1, right=True),
         Field("" if tokens_per_s is None else f"{tokens_per_s:.1f} tokens/s", 2, right=True),
     ]
@@ -81,8 +85,7 @@ def fit(fields: list[Field], width: int) -> str:
     """One line of at most `width` cells: the fields on the left, a gap, the fields on the right."""
     kept = list(fields)
     while kept:
-        left = _SEPARATOR.join(f.text for f in kept if not f.right)
-        right = _SEPARATOR.join(f.text for f in kept if f.right)
+        left, right = (_joined([f for f in kept if f.right is side]) for side in (False, True))
         gap = width - cell_len(left) - cell_len(right)
         if gap >= (2 if right else 0):
             return left + " " * gap + right if right else left
@@ -90,6 +93,17 @@ def fit(fields: list[Field], width: int) -> str:
             return set_cell_size(left or right, max(0, width - 1)).rstrip() + "…" if width > 0 else ""
         kept.remove(max(kept, key=lambda f: f.rank))
     return ""
+
+
+def meter(share: float) -> str:
+    """A bar of so much of its cells."""
+    eighths = round(8 * METER_CELLS * min(1.0, max(0.0, share)))
+    full, rest = divmod(eighths, 8)
+    return f"▕{('█' * full + _EIGHTHS[rest]):<{METER_CELLS}}▏"
+
+
+def _joined(fields: list[Field]) -> str:
+    return "".join(f.text + (" " if f.tight else _SEPARATOR) for f in fields).removesuffix(_SEPARATOR)
 
 
 def _clean(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.content import Content
+from textual.widget import Widget
 from textual.widgets import Static
 
 from localr1.tui.thought import Thought
@@ -28,11 +29,19 @@ class Transcript(VerticalScroll, can_focus=False):
     def compose(self) -> ComposeResult:
         yield Static(WELCOME, classes="welcome")
 
-    async def add(self, entry: Turn | Static) -> None:
+    async def add(self, entry: Widget) -> None:
         """Put an entry at the end, and follow what comes until the person scrolls up."""
         await self.query(".welcome").remove()
         await self.mount(entry)
         self.anchor()
+
+    async def divide(self, line: Static, turns: int) -> None:
+        """Put a line behind the first `turns` turns."""
+        shown = [turn for turn in self.query(Turn) if turn.display]
+        if turns < len(shown):
+            await self.mount(line, before=shown[turns])
+        else:
+            await self.add(line)
 
     async def notice(self, text: str | Content, classes: str = "") -> None:
         """A line or a block that is not part of the conversation."""

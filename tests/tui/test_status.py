@@ -8,7 +8,7 @@ import pytest
 from tui.driving import THINK, ask, chat, press, screen, send, settle, shows, until
 
 from localr1.tui.app import ChatApp
-from localr1.tui.status import Field, fit, model_fields
+from localr1.tui.status import Field, fit, meter, model_fields
 from localr1.tui.thought import Thought
 from scripted import ScriptedBackend
 
@@ -21,8 +21,8 @@ async def test_status_tells_model_backend_format_context_and_speed():
         await ask(app, pilot, "Hi")
         session = app.engine.session
         assert session is not None
-        assert session.context_tokens > 7
-        await shows(app, f"context {session.context_tokens} / 4,096 · 100.0 tokens/s")  # the script decodes in 10 ms a token
+        assert session.next_tokens == session.context_tokens - 5 > 7  # the thought, which the next prompt leaves out
+        await shows(app, f"▏ context {session.next_tokens} / 4,096 · 100.0 tokens/s")  # the script decodes in 10 ms a token
 
 
 async def test_speed_of_the_running_turn_is_shown_before_it_ends():
@@ -35,16 +35,26 @@ async def test_speed_of_the_running_turn_is_shown_before_it_ends():
 
 def test_the_less_important_goes_first_and_the_name_stays():
     fields = model_fields(ScriptedBackend(), 1_204, 39.14)
-    assert fit(fields, 90).startswith("scripted · from Scripted-Base · scripted · Q8_0  ")
-    assert fit(fields, 90).endswith("context 1,204 / 4,096 · 39.1 tokens/s")
-    assert len(fit(fields, 90)) == 90
-    assert "from" not in fit(fields, 70)  # the base goes first
-    assert "Q8_0" in fit(fields, 70)
+    assert fit(fields, 100).startswith("scripted · from Scripted-Base · scripted · Q8_0  ")
+    assert fit(fields, 100).endswith("▕██▍     ▏ context 1,204 / 4,096 · 39.1 tokens/s")
+    assert len(fit(fields, 100)) == 100
+    assert "from" not in fit(fields, 80)  # the base goes first, then the engine, then the meter
+    assert fit(fields, 80).startswith("scripted · scripted · Q8_0 ") and "▕██▍     ▏ context" in fit(fields, 80)
+    assert "▕" in fit(fields, 66) and "▕" not in fit(fields, 60)
+    assert "Q8_0" in fit(fields, 60)
     assert "Q8_0" not in fit(fields, 50)
     assert "39.1" in fit(fields, 50)
     assert "39.1" not in fit(fields, 40)
     assert "1,204" in fit(fields, 40)
     assert fit(fields, 10) == "scripted"
+
+
+@pytest.mark.parametrize(
+    ("share", "bar"),
+    [(-1, "▕        ▏"), (0.0, "▕        ▏"), (1 / 64, "▕▏       ▏"), (0.5, "▕████    ▏"), (0.99, "▕███████▉▏"), (3, "▕████████▏")],
+)
+def test_the_meter_is_eight_cells_wide_whatever_it_shows(share: float, bar: str):
+    assert meter(share) == bar
 
 
 @pytest.mark.parametrize("width", range(12))
