@@ -129,7 +129,7 @@ def test_what_fills_the_context_and_what_is_dropped_of_it_is_said(monkeypatch, c
     talk(monkeypatch, f"/system Be kind.\n{asked}/context\n", lambda say: backend, Rules(when_full="drop"))
     said = capsys.readouterr().out
     assert "System text, in the first question: Be kind." in said and "  system text           8     4 %" in said
-    assert "No longer sent to the model: the oldest turn.\n[Answered without" in said
+    assert "No longer sent to the model: the oldest 2 turns.\n[Answered without" in said
     assert said.count("No longer sent to the model: the oldest 2 turns.\n") == 2
 
 
