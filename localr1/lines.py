@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from localr1.commands import completions
+from localr1.completion import choices
 
 PROMPT, MORE = "You: ", "... "
 _FENCE = '"""'
@@ -65,15 +65,15 @@ def _fenced(text: str, line: Callable[[str], str]) -> str:
 
 
 def _learn_commands() -> None:
-    """Tab completes commands."""
+    """Tab completes commands and what they take."""
     try:
         import readline
     except ImportError:
         return
 
     def complete(text: str, state: int) -> str | None:
-        names = [f"/{command.name}" for command in completions(text)]
-        return names[state] if state < len(names) else None
+        found = choices(text)
+        return found[state].text if state < len(found) else None
 
     readline.set_completer_delims("")
     readline.set_completer(complete)

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from backends.base import BackendError
 from localr1 import editor, steering
-from localr1.attachments import AttachError, Attachment, added, compose, look_through, paths_in, read, size_text
 from localr1.commands import Typed, help_rows, parse, rule_line
 from localr1.context import dropped_line, told
 from localr1.endings import end_line
 from localr1.history import History
 from localr1.lines import Lines, being_edited
 from localr1.opening import Opener, wanted
+from localr1.plain_files import Files
 from localr1.savings import Savings
 from localr1.set_command import RULES, change, listing, rule_changes, warning
 from localr1.settings import SettingError
@@ -54,14 +54,14 @@ class PlainChat:
         self.engine = Engine(open_backend, rules or self.layers.settings.rules(), History(history))
         self._savings = Savings(self.engine.history, self.layers)
         self.last: Exchange | None = None  # the last reply
-        self._attachments: tuple[Attachment, ...] = ()  # to the next question
         self._lines = Lines()
+        self._files = Files(self.engine, say, self._agrees)
         self._over = False
         self._failed = False
         self._problem_told = ""
         self._dropped_told = 0
         self._handlers: dict[str, Handler] = {
-            "model": self._model, "context": self._context, "file": self._file, "help": self._help, "trace": self._trace, "new": self._new, "quit": self._quit, "theme": self._theme, "edit": self._edit,
+            "model": self._model, "context": self._context, "file": self._files.file, "help": self._help, "trace": self._trace, "new": self._new, "quit": self._quit, "theme": self._theme, "edit": self._edit,
             "set": self._set, **dict.fromkeys(RULES, self._set_rule),
             **dict.fromkeys(("answer", "longer", "reroll", "again"), self._steer),
         }  # fmt: skip
@@ -128,12 +128,12 @@ class PlainChat:
     def _take(self, text: str) -> None:
         command = parse(text)
         if command is None:
-            self._play(self.engine.ask(self._with_files(text)), self._waits(self.engine.rules))
+            self._play(self.engine.ask(self._files.take(text)), self._waits(self.engine.rules))
         elif command.problem:
             say(command.problem)
         elif command.question:
             changes = command.changes()
-            self._play(self.engine.ask(self._with_files(command.question), **changes), self._waits(Rules(**changes)))
+            self._play(self.engine.ask(self._files.take(command.question), **changes), self._waits(Rules(**changes)))
         else:
             self._handlers[command.name](command)
 
@@ -153,6 +153,8 @@ class PlainChat:
         except ReplyFailed as error:
             self._failed = True
             say(f"{error}\n")
+            if exchange.after is None:
+                self._files.give_back(exchange.question)
             return
         self.last = exchange
         for note in told:
@@ -182,30 +184,11 @@ class PlainChat:
         for title, rows in groups:
             say("\n".join([title, *(f"  {name:<{width}}  {text}" for name, text in rows), ""]))
 
-    def _file(self, command: Typed) -> None:
-        """Attach, or tell what is."""
-        if command.value == "off":
-            self._attachments = ()
-        try:
-            for path in paths_in(command.value) or [Path(command.value)] if command.value not in ("", "off") else ():
-                listing = look_through(path) if path.is_dir() else None
-                if listing is None or self._agrees(f"{listing}. Attach them? (y/n) "):
-                    for attachment in (read(path),) if listing is None else listing.attachments:
-                        self._attachments = added(self._attachments, attachment)
-        except AttachError as error:
-            say(f"Not attached: {error}")
-        attached = ", ".join(f"{a.name} ({size_text(a.nbytes)})" for a in self._attachments)
-        say(f"Attached to the next question: {attached}" if attached else "Nothing is attached.")
-
     def _agrees(self, question: str) -> bool:
         try:
             return self._lines.line(question).strip().lower() in ("y", "yes")
         except (EOFError, KeyboardInterrupt, UnicodeDecodeError):
             return False
-
-    def _with_files(self, question: str) -> str:
-        attachments, self._attachments = self._attachments, ()
-        return compose(question, attachments)
 
     def _set(self, command: Typed) -> None:
         if not command.value:

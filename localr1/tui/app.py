@@ -52,6 +52,7 @@ class ChatApp(Frame):
     """
 
     CSS_PATH = "app.tcss"
+    AUTO_FOCUS = "PromptInput, ModalScreen *"  # the first key may come before the first paint
 
     def __init__(
         self, open_backend: OpenBackend, rules: Rules | None = None, history: Path | None = None, layers: Layers | None = None

@@ -5,23 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backends.base import EngineError, Text
-from localr1.attachments import PASTED, AttachError, Attachment, Listing, added, block, compose, look_through, pasted, paths_in, read, split
+from localr1.attachments import PASTED, AttachError, Attachment, Listing, added, compose, look_through, pasted, paths_in, read, split
 from localr1.chat import ChatSession
 from localr1.commands import Typed
+from localr1.counting import CHARACTERS_A_TOKEN, counted, estimated, tokens_text
 from localr1.tui.asking import Asking
-from localr1.tui.tray import Chip, Tray, tokens_text
+from localr1.tui.tray import Chip, Tray
 
 if TYPE_CHECKING:
     from localr1.tui.app import ChatApp, Handler
-
-_TEMPLATE_TOKENS = 16  # about, what the template adds
-_CHARACTERS_A_TOKEN = 4  # about, in English and in code, with the family's real vocabularies
 
 
 class Attaching:
@@ -132,12 +128,12 @@ class Attaching:
 
     def _chip(self, attachment: Attachment) -> Chip:
         tokens = self._counted.get(attachment)
-        return Chip(attachment, _estimate(attachment) if tokens is None else tokens, tokens is None)
+        return Chip(attachment, estimated(attachment) if tokens is None else tokens, tokens is None)
 
     def _warning(self, chips: Sequence[Chip]) -> str:
         if self._session is None or not chips:
             return ""
-        needed = sum(c.tokens for c in chips) + self._session.next_tokens + len(self._app.input.text) // _CHARACTERS_A_TOKEN
+        needed = sum(c.tokens for c in chips) + self._session.next_tokens + len(self._app.input.text) // CHARACTERS_A_TOKEN
         room = self._session.backend.info.context_length
         if needed < room:
             return ""
@@ -146,14 +142,9 @@ class Attaching:
 
 
 def _asks(listing: Listing) -> str:
-    tokens = tokens_text(sum(map(_estimate, listing.attachments)), is_estimate=True)
+    tokens = tokens_text(sum(map(estimated, listing.attachments)), is_estimate=True)
     return f"{listing}\n{tokens}. Attach them? y, n"
 
 
-def _estimate(attachment: Attachment) -> int:
-    return len(attachment.text) // _CHARACTERS_A_TOKEN + _TEMPLATE_TOKENS
-
-
-def _count(attachment: Attachment, counted: dict[Attachment, int | None], session: ChatSession) -> None:
-    with suppress(EngineError):  # it stays an estimate
-        counted[attachment] = len(session.backend.encode([Text(block(attachment))]))
+def _count(attachment: Attachment, counts: dict[Attachment, int | None], session: ChatSession) -> None:
+    counts[attachment] = counted(attachment, session.backend)

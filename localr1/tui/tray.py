@@ -12,6 +12,7 @@ from textual.message import Message
 from textual.widgets import Static
 
 from localr1.attachments import Attachment, size_text
+from localr1.counting import tokens_text
 
 _GAP = "   "
 _NAME = 32  # cells of a name that are shown
@@ -84,7 +85,3 @@ def fit(chips: Sequence[Chip], width: int) -> tuple[str, dict[int, int]]:
         crosses[at - 1] = i
         at += len(_GAP)
     return line, crosses
-
-
-def tokens_text(tokens: int, is_estimate: bool) -> str:
-    return f"{'~' if is_estimate else ''}{tokens:,} token{'s' if tokens != 1 else ''}"

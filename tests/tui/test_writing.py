@@ -14,6 +14,7 @@ from localr1 import editor
 from localr1.store.store import Store
 from localr1.trace.record import Made
 from localr1.tui.app import ChatApp
+from localr1.tui.prompt_input import PromptInput
 from scripted import ScriptedBackend
 
 # ------------------------------------------------------------------------------------------------------------- completion
@@ -74,6 +75,15 @@ async def test_a_long_list_is_shown_in_part(tmp_path: Path, monkeypatch: pytest.
         await press(pilot, "up")
         await shows(app, "❯ file-29.txt")
         assert "file-00.txt" not in screen(app)
+
+
+async def test_the_input_has_the_focus_before_the_first_paint(monkeypatch):
+    """Keys that are typed while the program starts come before `on_mount`."""
+    monkeypatch.setattr(PromptInput, "focus", lambda self, *_: self)
+    app, _ = chat()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await press(pilot, *"early")
+        assert app.input.text == "early"
 
 
 # ------------------------------------------------------------------------------------------------------------- what was sent
