@@ -90,7 +90,8 @@ def parse(text: str) -> Typed | None:
     command = _NAMES.get(name)
     if command is None:
         is_question = len(rest.split()) > 1
-        return None if is_question else Typed(name, problem=f"There is no command {text.split()[0]}: /help lists them")
+        near = "" if is_question else _near(name)
+        return None if is_question else Typed(name, problem=f"There is no command {text.split()[0]}{near or ': /help lists them'}")
     value = _value(command, rest)
     if value is not None:
         return Typed(command.name, value)
@@ -99,6 +100,12 @@ def parse(text: str) -> Typed | None:
     if value is not None:
         return Typed(command.name, value, question=question[0].strip())
     return Typed(command.name, problem=_wants(command))
+
+
+def _near(name: str) -> str:
+    from difflib import get_close_matches
+
+    return "".join(f"; did you mean /{near}?" for near in get_close_matches(name, _NAMES, 1))
 
 
 def _value(command: Command, rest: str) -> str | None:

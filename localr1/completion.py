@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +36,8 @@ def choices(text: str) -> list[Choice]:
         return []
     words = [word for word in command.takes if word not in (NUMBER, TEXT, PATH, MAYBE) and word.startswith(typed[2])]
     found = [Choice(f"/{command.name} {word}", word) for word in words if word != typed[2]]
+    if command.name in _OWN:
+        found += [Choice(f"/{command.name} {word}", word, help) for word, help in _OWN[command.name](typed[2]) if word != typed[2]]
     return found + _paths(command, typed[2]) if PATH in command.takes else found
 
 
@@ -46,6 +50,29 @@ def unfinished(text: str) -> bool:
     return bool(typed.problem) or (
         takes_path and bool(typed.value) and typed.value not in COMMANDS[typed.name].takes and not paths_in(typed.value)
     )
+
+
+def _settings(begun: str) -> Iterator[tuple[str, str]]:
+    from localr1.settings import rows
+
+    key, space, value = begun.partition(" ")
+    row = rows().get(key)
+    if not space:
+        yield from ((name, row.help) for name, row in rows().items() if name.startswith(key) or name.partition(".")[2].startswith(key))
+    elif row is not None:
+        words = ("true", "false") if row.kind is bool else row.choices
+        yield from ((f"{key} {word}", "") for word in words if word.startswith(value))
+
+
+def _models(begun: str) -> Iterator[tuple[str, str]]:
+    from localr1.hub_errors import HubError
+    from localr1.library import models
+
+    with suppress(HubError):
+        yield from ((model.name, model.title) for model in models() if model.name.startswith(begun) and printable(model.name) == model.name)
+
+
+_OWN = {"set": _settings, "model": _models}  # what these take is known here only
 
 
 def _paths(command: Command, begun: str) -> list[Choice]:

@@ -27,6 +27,14 @@ def test_words_that_a_command_takes() -> None:
     assert texts("/budget ") == ["/budget off"]
 
 
+def test_settings_and_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "/set chat.editor" in texts("/set ") and texts("/set latex") == texts("/set look.la") == ["/set look.latex"]
+    assert texts("/set look.latex ") == ["/set look.latex true", "/set look.latex false"]
+    assert texts("/set look.theme li") == ["/set look.theme light"]
+    assert texts("/set nonsense ") == texts("/set look.latex true") == []
+    assert "/model r1-tiny" in texts("/model ") and texts("/model r1-ti") == ["/model r1-tiny"]
+
+
 def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -365,6 +365,12 @@ class ChatApp(Frame):
             self.input.focus()
             self.input.insert(event.character)
 
+    def on_paste(self, event: events.Paste) -> None:
+        """As typing."""
+        if not self.trace.has_focus and not self.is_under_dialog:
+            self.input.focus()
+            self.input.post_message(events.Paste(event.text))
+
     def on_markdown_link_clicked(self, event: Markdown.LinkClicked) -> None:
         """A model wrote it: show where it leads, open nothing."""
         self.status.hint(f"Not opened: {event.href}")

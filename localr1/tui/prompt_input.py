@@ -180,6 +180,7 @@ class PromptInput(TextArea):
 
     async def _on_paste(self, event: events.Paste) -> None:
         """TextArea's own handler comes next, and would draw escape sequences as they are."""
+        event.stop()
         event.text = text = printable(re.sub("\r\n?", "\n", event.text))
         paths = [] if self.text.startswith("/") else pasted_paths(text)
         if paths or 0 < self.attach_pasted < len(text):

@@ -66,6 +66,18 @@ async def test_typing_reaches_the_input_when_a_thought_has_the_focus():
         assert app.input.text == "hi"
 
 
+async def test_a_paste_reaches_the_input_once_wherever_the_focus_is():
+    app, _ = chat([*THINK, "ok"])
+    async with app.run_test() as pilot:
+        await ask(app, pilot)
+        await press(pilot, "tab")
+        for expected in ("one", "oneone"):
+            app._driver.send_message(Paste("one"))
+            await until(lambda: app.input.text)
+            await settle(pilot)
+            assert app.input.text == expected
+
+
 async def test_second_question_waits_in_the_input_while_the_model_writes():
     app, backend = chat([*["word "] * 100], [*THINK, "ok"], pause_s=0.02)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -122,7 +134,7 @@ async def test_unknown_command_gets_a_hint_and_comes_back_with_up():
     app, backend = chat([*THINK, "ok"])
     async with app.run_test(size=(80, 24)) as pilot:
         await send(app, pilot, "/hlep")
-        await shows(app, "There is no command /hlep: /help lists them")
+        await shows(app, "There is no command /hlep; did you mean /help?")
         assert app.input.text == ""
         await press(pilot, "up")
         assert app.input.text == "/hlep"
