@@ -2,12 +2,9 @@
 
 import json
 import os
-import pty
-import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -270,36 +267,6 @@ def test_being_terminated_leaves_no_half_written_file(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, env=environment)
     assert done.returncode == 128 + signal.SIGTERM
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_real_chat_answers_in_a_real_terminal() -> None:
-    """Start, type, read the answer, quit: in a pseudo-terminal, with the terminal restored and exit code 0."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.environ |= {"PYTHONPATH": str(Path(localr1.__file__).parents[1]), "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
-        os.execv(sys.executable, [sys.executable, "-m", "localr1.cli", "chat", "--temperature", "0"])
-    screen = b""
-
-    def until(pattern: bytes, seconds: float = 30) -> None:
-        nonlocal screen
-        end = time.monotonic() + seconds
-        while not re.search(pattern, screen):
-            assert time.monotonic() < end, screen[-2000:]
-            try:
-                screen += os.read(terminal, 65536)
-            except OSError:
-                break
-
-    try:
-        until(rb"R1 Tiny")
-        os.write(terminal, b"How many r's are in strawberry?\r")
-        until(rb"tokens/s")
-        os.write(terminal, b"/quit\r")
-        until(rb"\x1b\[\?1049l")
-        _, status = os.waitpid(pid, 0)
-        assert os.waitstatus_to_exitcode(status) == 0
-    finally:
-        os.close(terminal)
 
 
 def test_an_importance_matrix_is_made_kept_and_used_again(tmp_path: Path) -> None:

@@ -94,7 +94,6 @@ class ChatApp(Frame):
 
     def on_mount(self) -> None:
         learn_alt_enter()
-        self.set_keymap(self.keymap.own)
         self.trace.display = False
         self.input.focus()
         self.set_interval(1 / FRAMES_PER_S, self._tick)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
+import sys
+import termios
+from threading import Timer
 from typing import ClassVar
 
 from textual.app import App
@@ -16,6 +22,10 @@ from localr1.tui.help import HelpScreen
 from localr1.tui.theme import THEME, filters
 
 _IN_CHAT = {action.does.partition("(")[0] or action.name for action in ACTIONS.values() if action.where == CHAT}
+
+
+_LOOKS_FOR_TERMINAL_S = 1.0
+_END_S = 6.0  # what ending may take where nobody sees it
 
 
 class Frame(App[None], inherit_bindings=False):
@@ -38,6 +48,41 @@ class Frame(App[None], inherit_bindings=False):
     def settings(self) -> Settings:
         """Those that hold now."""
         return self.layers.settings
+
+    def on_mount(self) -> None:
+        self.set_keymap(self.keymap.own)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._end, number)
+        if not self.is_headless:
+            loop.add_signal_handler(signal.SIGTSTP, self.action_suspend_process)
+            signal.signal(signal.SIGCONT, signal.SIG_DFL)  # Textual's would begin to read twice where nothing was suspended
+            self.set_interval(_LOOKS_FOR_TERMINAL_S, self._look_for_terminal)
+
+    def action_suspend_process(self) -> None:
+        """As a terminal's own Ctrl+Z does it: for whatever has started us, too, and for nothing where no shell would come back."""
+        if self.is_headless:
+            return
+        with self.suspend():
+            handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+            os.kill(0, signal.SIGTSTP)
+            while os.tcgetpgrp(0) not in (os.getpgrp(), 0):  # put into the background: no terminal there
+                os.kill(os.getpid(), signal.SIGSTOP)
+            signal.signal(signal.SIGTSTP, handler)
+
+    def _end(self, number: int) -> None:
+        """Leave as if one had quit. A terminal that is gone may hold up whoever writes to it: then without that."""
+        ended = Timer(_END_S, os._exit, (128 + number,))
+        ended.daemon = True
+        ended.start()
+        self.exit(return_code=128 + number)
+
+    def _look_for_terminal(self) -> None:
+        """It may go without a word, and reading from nothing would keep a processor busy."""
+        try:
+            termios.tcgetattr(sys.__stdin__ or 0)
+        except termios.error:
+            self._end(signal.SIGHUP)
 
     def setting_changed(self, key: str) -> None:
         """A setting has another value now. Raises SettingError: its keys are those of another action; then it has the old ones."""

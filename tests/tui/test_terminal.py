@@ -1,0 +1,124 @@
+"""The real program on the bundled model, in a pseudo-terminal."""
+
+import os
+import shutil
+import signal
+import time
+
+import psutil
+import pytest
+from pseudo_terminal import LOCALR1, Terminal
+
+from localr1.history import history_file
+from localr1.store import Store
+
+STRAWBERRY = "How many r's are in strawberry?"
+
+
+def test_a_session_leaves_the_terminal_as_it_was() -> None:
+    """Start, ask, cancel, resize, quit."""
+    with Terminal("chat", "--temperature", "0") as terminal:
+        terminal.until("R1 Tiny")
+        terminal.type(f"{STRAWBERRY}\r")
+        terminal.until("Esc stops the reply")
+        terminal.until("Ask something")
+        terminal.type("/set temperature 5\r")
+        terminal.until("outside of")
+        terminal.type("/set top_p 1\r")
+        terminal.until("is now 1")
+        terminal.type("What is 2 + 2?\r")
+        terminal.until("Esc stops the reply")
+        terminal.type("\x03")
+        terminal.until("Ask something")
+        for width, height in ((20, 5), (300, 80), (80, 24)):
+            terminal.resize(width, height)
+            time.sleep(0.1)
+        terminal.type("\x1a")  # no shell has started it: nothing to go back to
+        terminal.until("\x1b[?1049l")
+        terminal.until("\x1b[?1049h")
+        terminal.type("/quit\r")
+        assert terminal.ended() == 0
+        assert terminal.is_as_before() and "Traceback" not in terminal.read
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs a shell with job control")
+def test_ctrl_z_goes_back_to_the_shell_and_fg_comes_back() -> None:
+    with Terminal(program=("bash", "--norc", "--noprofile", "-i"), PS1="ready> ") as terminal:
+        terminal.until("ready> ")
+        terminal.type(f"'{LOCALR1[0]}' -m localr1.cli chat --no-history --temperature 0\r")
+        terminal.until("R1 Tiny")
+        terminal.type(f"{STRAWBERRY}\r")
+        terminal.until("Esc stops the reply")
+        terminal.until("Ask something")
+        terminal.type("half a question\x1a")
+        terminal.until("\x1b[?1049l")
+        terminal.until("Stopped")
+        terminal.until("ready> ")
+        terminal.type("bg\r")  # a terminal program can do nothing there
+        terminal.until("ready> ")
+        time.sleep(0.5)
+        while psutil.Process(terminal.pid).children()[0].status() != psutil.STATUS_STOPPED:
+            time.sleep(0.05)
+        terminal.type("fg\r")
+        terminal.until("\x1b[?1049h")
+        for text in (STRAWBERRY, "half a question", "R1 Tiny"):  # the whole screen, with what it had
+            terminal.until(text)
+        terminal.type("\x03What is 907 + 195?\r")
+        terminal.until("1102")
+        terminal.until("Ask something")
+        terminal.type("/quit\r")
+        terminal.until("ready> ")
+        terminal.type("echo code $?\r")
+        terminal.until("code 0")
+        assert terminal.is_as_before(shell=True)
+
+
+def test_being_terminated_gives_the_terminal_back() -> None:
+    with Terminal("chat", "--no-history") as terminal:
+        terminal.until("R1 Tiny")
+        os.kill(terminal.pid, signal.SIGTERM)
+        assert terminal.ended() == 128 + signal.SIGTERM
+        assert terminal.is_as_before() and "Traceback" not in terminal.read
+
+
+def test_a_terminal_that_is_lost_ends_the_program_and_what_was_said_is_kept() -> None:
+    with Terminal("chat", "--temperature", "5", "--top-p", "1") as terminal:
+        terminal.until("R1 Tiny")
+        terminal.type("Whatever is lost?\r")
+        terminal.until("Thinking")
+        time.sleep(0.3)
+        terminal.hang_up()
+        assert terminal.ended() == 128 + signal.SIGHUP
+    with Store(history_file()) as store:
+        assert any(trace.question == "Whatever is lost?" for trace in store.traces())
+
+
+def test_a_terminal_that_goes_without_a_word_is_missed() -> None:
+    with Terminal("chat", "--no-history") as terminal:
+        terminal.until("R1 Tiny")
+        process = psutil.Process(terminal.pid)
+        terminal.hang_up()
+        assert terminal.ended() == 128 + signal.SIGHUP
+        assert not process.is_running()
+
+
+def test_the_plain_chat_in_a_terminal() -> None:
+    """Ctrl+C stops the reply, clears the line, leaves at the second time; nothing moves the cursor."""
+    with Terminal("chat", "--plain", "--temperature", "5", "--top-p", "1") as terminal:
+        terminal.until("You: ")
+        terminal.type("What is 2 + 2?\r")
+        terminal.until("Thinking:")
+        terminal.type("\x03")
+        terminal.until("[Cancelled")
+        terminal.until("You: ")
+        terminal.type("half a que\x03")
+        terminal.until("You: ")
+        terminal.type("/think off\r")
+        terminal.until("Answers without thinking")
+        terminal.until("You: ")
+        terminal.type("\x03")
+        terminal.until("again to quit")
+        terminal.until("You: ")
+        terminal.type("\x03")
+        assert terminal.ended() == 0
+        assert "Traceback" not in terminal.read
