@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from localr1.latex.block import block
 from localr1.latex.delimiters import BLANK_LINE, formula_at, opens
 from localr1.latex.line import pieces
 from localr1.latex.parse import Unreadable, parse
@@ -34,6 +35,15 @@ def on_one_line(formula: str) -> str | None:
     """None: it cannot be read."""
     found = in_pieces(formula)
     return None if found is None else "".join(text for text, _ in found)
+
+
+@lru_cache(maxsize=256)
+def in_lines(formula: str) -> tuple[str, ...] | None:
+    """Laid out over as many lines as it takes. None: it cannot be read, or would be too large."""
+    try:
+        return block(parse(formula))
+    except Unreadable:
+        return None
 
 
 def render_text(markdown: str) -> str:

@@ -37,8 +37,9 @@ class _Text:
         return self.text if self.holds <= limit else f"({self.text})"
 
 
-def line(node: Node) -> str:
-    return _text(node, tight=False).text
+def line(node: Node, tight: bool = False) -> str:
+    """`tight`: without gaps, as in scripts."""
+    return _text(node, tight).text
 
 
 def pieces(node: Node) -> list[tuple[str, bool]]:
@@ -125,11 +126,11 @@ def _numeric(node: Node) -> bool:
 
 
 def _is_number(node: Node) -> bool:
-    only = _only(node)
-    return isinstance(only, Symbol) and only.kind == "number"
+    symbol = only(node)
+    return isinstance(symbol, Symbol) and symbol.kind == "number"
 
 
-def _only(node: Node) -> Node:
+def only(node: Node) -> Node:
     return node.items[0] if isinstance(node, Row) and len(node.items) == 1 else node
 
 
@@ -145,7 +146,7 @@ def _fraction(node: Fraction, tight: bool) -> _Text:
 def _root(node: Root) -> _Text:
     body = _text(node.body, tight=False)
     index = _text(node.index, tight=True).text if node.index is not None else ""
-    alone = isinstance(_only(node.body), Symbol)
+    alone = isinstance(only(node.body), Symbol)
     under = body.text if alone or body.holds == _Holds.ENCLOSED else f"({body.text})"
     if index in _ROOTS:
         return _Text(_ROOTS[index] + under, open_end=alone)
@@ -155,7 +156,7 @@ def _root(node: Root) -> _Text:
 
 def _scripts(node: Scripts, tight: bool) -> _Text:
     base = _text(node.base, tight)
-    text = f"({base.text})" if base.holds == _Holds.QUOTIENT or isinstance(_only(node.base), Root | Scripts) else base.text
+    text = f"({base.text})" if base.holds == _Holds.QUOTIENT or isinstance(only(node.base), Root | Scripts) else base.text
     open_end = False
     for script, up in ((node.sub, False), (node.sup, True)):
         if script is not None:
@@ -167,15 +168,21 @@ def _scripts(node: Scripts, tight: bool) -> _Text:
 
 def _script(node: Node, up: bool) -> tuple[str, bool]:
     """As Unicode has it, else behind ^ or _; and whether it has an open end."""
-    script = _text(node, tight=True)
-    small = None if _has_word(node) else symbols.small(script.text, up)
-    if script.text == "∘" and up:
-        small = "°"
-    if small is not None:
-        return small, False
-    alone = isinstance(_only(node), Symbol) and " " not in script.text
-    bare = alone or script.holds == _Holds.ENCLOSED
-    return ("^" if up else "_") + (script.text if bare else f"({script.text})"), alone
+    text, is_small = script(node, up)
+    if is_small:
+        return text, False
+    alone = isinstance(only(node), Symbol) and " " not in text
+    bare = alone or _text(node, tight=True).holds == _Holds.ENCLOSED
+    return ("^" if up else "_") + (text if bare else f"({text})"), alone
+
+
+def script(node: Node, up: bool) -> tuple[str, bool]:
+    """What is raised or lowered; True: in letters that are raised or lowered themselves."""
+    text = _text(node, tight=True).text
+    if text == "∘" and up:
+        return "°", True
+    small = None if _has_word(node) else symbols.small(text, up)
+    return (text, False) if small is None else (small, True)
 
 
 def _has_word(node: Node) -> bool:

@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 from textual.content import Content
-from textual.widgets import Markdown
-from textual.widgets._markdown import MarkdownBlock, MarkdownFence
+from textual.widgets import Markdown, Static
+from textual.widgets._markdown import MarkdownBlock
 
+from localr1.latex.markdown import FORMULA, add_formulas
 from localr1.text import printable
+from localr1.tui.answer_blocks import Fence, Formula, with_boxes
+from localr1.tui.frame import Frame
 
 # What answers a question is shorter; laying out megabytes would hold up the keys for minutes.
 MOST_CHARACTERS = 100_000
 _MORE = "\n\n… the rest is in the trace: Ctrl+T"
 
-
-class _Fence(MarkdownFence):
-    """Code in the terminal's own colours: highlighting that reads well on dark and light is not to be had in ANSI."""
-
-    @classmethod
-    def highlight(cls, code: str, language: str, ansi: bool = False, dark: bool = False) -> Content:
-        return Content(code.rstrip("\n"))
+_BLOCKS = {
+    name: with_boxes(block) for name, block in Markdown.BLOCKS.items() if name in ("paragraph_open", "th_open", "td_open") or name[0] == "h"
+}
+_BLOCKS |= {"fence": Fence, "code_block": Fence}
 
 
 class Answer(Markdown):
     """Grows while the answer streams. Links never open: the app shows where a clicked one leads."""
 
     def __init__(self) -> None:
-        super().__init__(parser_factory=_parser, open_links=False)
+        super().__init__(parser_factory=self._parser, open_links=False)
         self.text = ""
+        self._raw: Static | None = None
+
+    def on_mount(self) -> None:
+        self.show_raw(isinstance(self.app, Frame) and self.app.raw_answers)
 
     def get_block_class(self, block_name: str) -> type[MarkdownBlock]:
-        return _Fence if block_name in ("fence", "code_block") else super().get_block_class(block_name)
+        return _BLOCKS.get(block_name) or super().get_block_class(block_name)
+
+    def unhandled_token(self, token: Token) -> MarkdownBlock | None:
+        return Formula(self, token) if token.type == FORMULA else None
 
     async def add(self, text: str) -> None:
         """Costs what the last block costs. The caller waits, and brings what has come meanwhile in one piece."""
@@ -40,6 +48,7 @@ class Answer(Markdown):
         if len(self.text) + len(text) > MOST_CHARACTERS:
             text = text[: MOST_CHARACTERS - len(self.text)] + _MORE
         self.text += text
+        self._draw_raw()
         await self.append(text)
 
     def reads_on(self, text: str) -> bool:
@@ -52,9 +61,26 @@ class Answer(Markdown):
 
     async def finish(self) -> None:
         """Parse the whole once more: appending parses from the last block on, which is not always the same."""
+        self._draw_raw()
         await self.update(self.text)
 
+    def show_raw(self, raw: bool) -> None:
+        """Show the text as the model wrote it, or as it is meant."""
+        if raw == (self._raw is not None):
+            return
+        self.set_class(raw, "-raw")  # hides the blocks
+        if self._raw is None:
+            self._raw = Static(Content(self.text), classes="raw")
+            self.mount(self._raw)
+        else:
+            self._raw.remove()
+            self._raw = None
 
-def _parser() -> MarkdownIt:
-    """Without HTML, which Textual would leave out of the text; without bare addresses made into links."""
-    return MarkdownIt("gfm-like", {"html": False, "linkify": False})
+    def _draw_raw(self) -> None:
+        if self._raw is not None:
+            self._raw.update(Content(self.text))
+
+    def _parser(self) -> MarkdownIt:
+        """Without HTML, which Textual would leave out of the text; without bare addresses made into links."""
+        readable = self.app.settings.look.latex if isinstance(self.app, Frame) else True
+        return add_formulas(MarkdownIt("gfm-like", {"html": False, "linkify": False}), render=readable)

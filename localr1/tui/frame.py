@@ -42,6 +42,7 @@ class Frame(App[None], inherit_bindings=False):
         self.theme = THEME.name
         self.layers = layers
         self.keymap = Keymap(self.settings.keys)
+        self.raw_answers = False  # shown as the model wrote them
         self._painting: list[LineFilter] = filters(self.settings.look.theme)
 
     @property

@@ -107,13 +107,13 @@ async def test_text_is_shown_and_never_obeyed_while_it_streams_too(opening: list
 
 
 async def test_html_and_code_in_an_answer_are_shown_as_they_are():
-    app, _ = chat([*THINK, "<b>bold</b>\n\n<div>block</div>\n\n```python\nx = '[b]'\n```"])
+    app, _ = chat([*THINK, "<b>bold</b>\n\n<div>block</div>\n\n```\nx = '[b]'\n```"])
     async with app.run_test(size=(80, 24)) as pilot:
         await ask(app, pilot)
         for text in ("<b>bold</b>", "<div>block</div>", "x = '[b]'"):
             await shows(app, text)
         segments = [segment.text for strip in app.screen._compositor.render_strips() for segment in strip]
-        assert any("x = '[b]'" in text for text in segments)  # in one piece: not coloured
+        assert any("x = '[b]'" in text for text in segments)  # in one piece: of no language
 
 
 async def test_a_clicked_link_is_shown_and_never_opened(monkeypatch: pytest.MonkeyPatch):

@@ -1,0 +1,146 @@
+"""What an answer looks like: formulas become readable once they are whole, what is boxed stands out, code has few colours."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from rich.segment import Segment
+from textual.app import App, ComposeResult
+from textual.containers import VerticalScroll
+from tui.driving import THINK, ask, chat, send, settle, shows, until
+
+from localr1.tui.answer import Answer
+
+FORMULAS = "So $x^2$, not `$x^2$`:\n\\[\n\\frac{a}{b}\n\\]\n- \\(\\sqrt2\\), **\\boxed{5}**\n\n$$\\foo \\\\\n1$$\n"
+SHOWN = ["So x², not $x^2$:", "", " a", "───", " b", "• √2, [ 5 ]", "", "$$\\foo \\\\", "1$$"]
+
+
+class _Host(App[None]):
+    def __init__(self) -> None:
+        super().__init__(ansi_color=True)
+
+    def compose(self) -> ComposeResult:
+        yield VerticalScroll()
+
+    def lines(self) -> list[str]:
+        return "\n".join(strip.text.rstrip() for strip in self.screen._compositor.render_strips()).strip("\n").split("\n")
+
+    def segments(self) -> list[Segment]:
+        return [segment for strip in self.screen._compositor.render_strips() for segment in strip]
+
+    async def show(self, *pieces: str, finish: bool = True) -> Answer:
+        """An answer that comes in these pieces, in place of the one before."""
+        await self.query(Answer).remove()
+        answer = Answer()
+        answer.styles.padding = 0
+        await self.query_one(VerticalScroll).mount(answer)
+        for piece in pieces:
+            await answer.add(piece)
+        if finish:
+            await answer.finish()
+        return answer
+
+
+@asynccontextmanager
+async def host(width: int = 60) -> AsyncIterator[tuple[_Host, object]]:
+    app = _Host()
+    async with app.run_test(size=(width, 30)) as pilot:
+        yield app, pilot
+
+
+async def test_formulas_are_readable_code_is_code_and_what_cannot_be_read_is_as_it_was():
+    async with host() as (app, pilot):
+        await app.show(FORMULAS)
+        await settle(pilot)
+        assert app.lines() == SHOWN
+
+
+async def test_wherever_a_stream_is_cut_the_end_is_the_same():
+    async with host() as (app, pilot):
+        for cut in range(5, len(FORMULAS), 9):
+            await app.show(FORMULAS[:cut], FORMULAS[cut:])
+            await settle(pilot)
+            assert app.lines() == SHOWN, FORMULAS[:cut]
+
+
+async def test_a_formula_is_raw_until_it_is_whole():
+    async with host() as (app, pilot):
+        answer = await app.show("Now\n", finish=False)
+        for piece, shown in [
+            ("\\[\n", ["\\["]),
+            ("\\frac{1}\n", ["\\[", "\\frac{1}"]),
+            ("{2}\n", ["\\[", "\\frac{1}", "{2}"]),
+            ("\\]\n", [" 1", "───", " 2"]),
+            ("and $x_", [" 1", "───", " 2", "and $x_"]),
+            ("1$", [" 1", "───", " 2", "and x₁"]),
+            (" or \\(\\{a", [" 1", "───", " 2", "and x₁ or \\(\\{a"]),
+            ("\\}\\).", [" 1", "───", " 2", "and x₁ or {a}."]),
+        ]:
+            await answer.add(piece)
+            await settle(pilot)
+            assert [line for line in app.lines() if line] == ["Now", *shown]
+
+
+async def test_a_formula_that_is_too_wide_stands_on_lines_that_wrap():
+    async with host(20) as (app, pilot):
+        await app.show("\\[ x = \\frac{alpha + beta + gamma}{2} \\]")
+        await settle(pilot)
+        assert " ".join(line.strip() for line in app.lines()) == "x = (alpha + beta + gamma)/2"
+        await pilot.resize_terminal(40, 30)
+        await until(lambda: "x = ────────────────────" in "\n".join(app.lines()))
+
+
+async def test_what_is_boxed_stands_out_with_and_without_colours():
+    async with host() as (app, pilot):
+        await app.show("It is $x = \\boxed{5}$ and **bold** `code`.\n\n| a |\n|---|\n| \\boxed{7} |\n\n\\[ \\boxed{9} \\]")
+        await settle(pilot)
+        reverse = [segment.text for segment in app.segments() if segment.style is not None and segment.style.reverse]
+        assert reverse == ["[ 5 ]", "[ 7 ]"]
+        assert "│ 9 │" in "\n".join(app.lines())
+        assert any(segment.text == "bold" and segment.style is not None and segment.style.bold for segment in app.segments())
+
+
+async def test_formulas_can_be_left_raw_by_a_setting():
+    app, _ = chat([*THINK, "A \\(\\{x\\}\\) and $a_1$ and \\boxed{5}\n\\[\nx\n\\]"])
+    app.layers.set("look.latex", False)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ask(app, pilot)
+        for text in ("A \\(\\{x\\}\\) and $a_1$ and \\boxed{5}", "\\[\n", "x\n", "\\]\n"):
+            await shows(app, text)
+
+
+async def test_code_is_highlighted_in_the_terminals_own_colours():
+    async with host() as (app, pilot):
+        await app.show("```python\nif x: return 'a'  # b\n```\n\n```\nif x\n```")
+        await settle(pilot)
+        styles = {segment.text.strip(): segment.style for segment in app.segments() if segment.text.strip() and segment.style is not None}
+        assert styles["if"].bold and styles["return"].bold and styles["# b"].dim
+        assert {style.color.number for style in (styles["if"], styles["'a'"]) if style.color is not None} <= set(range(16))
+        assert "if x" in styles  # in one piece: of no language
+
+
+@pytest.mark.parametrize("language", ["{.python}", "Python3 title=x", "sql"])
+async def test_languages_are_known_by_the_names_that_models_give_them(language: str):
+    async with host() as (app, pilot):
+        await app.show(f"```{language}\nselect = not 1\n```")
+        await settle(pilot)
+        assert any(segment.text == "not" for segment in app.segments())
+
+
+async def test_a_formula_streams_in_the_chat():
+    app, _ = chat([*THINK, "It is $", "\\frac{1}", "{2}", "$", "."], pause_s=0.05)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await send(app, pilot, "Half?")
+        await shows(app, "It is 1/2.")
+        await until(lambda: app.turn is None)
+
+
+async def test_nasty_formulas_do_no_harm():
+    nasty = "\\[ \x1b[31m x \\]\n\n$\u202ex$ \\(\x00\\) $\\text{\x9b2J}$ \\boxed{\x1b]0;t\x07}"
+    app, _ = chat([*THINK, nasty])
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ask(app, pilot)
+        await shows(app, "␛[31mx")
+        await shows(app, "␀")
