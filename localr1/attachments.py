@@ -119,7 +119,11 @@ def look_through(folder: Path) -> Listing:
 
     Raises AttachError: it cannot be read, or has no text files.
     """
-    shown, root = _one_line(str(folder)), Path(os.path.realpath(folder))
+    shown = _one_line(str(folder))
+    try:
+        root = Path(os.path.realpath(folder))
+    except OSError as error:  # the working folder is gone
+        raise AttachError(f"{shown} cannot be read: {error.strerror}") from None
     found: list[Attachment] = []
     left_out = size = 0
     problem = ""
@@ -131,7 +135,7 @@ def look_through(folder: Path) -> Listing:
             if path.name.startswith(".") or path.is_symlink():
                 raise AttachError("left out")
             attachment = read(path, f"{root.name}/{path.relative_to(root).as_posix()}")
-        except AttachError:
+        except (AttachError, OSError):
             left_out += 1
             continue
         size += attachment.nbytes

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from localr1.attachments import paths_in
 from localr1.commands import COMMANDS, MAYBE, NUMBER, PATH, TEXT, Command, completions, parse
-from localr1.text import printable
 
 _MOST_PATHS = 200
 
@@ -53,14 +52,16 @@ def unfinished(text: str) -> bool:
 
 
 def _settings(begun: str) -> Iterator[tuple[str, str]]:
-    from localr1.settings import rows
+    from localr1.set_command import find_key
+    from localr1.settings import SettingError, rows
 
     key, space, value = begun.partition(" ")
-    row = rows().get(key)
     if not space:
         yield from ((name, row.help) for name, row in rows().items() if name.startswith(key) or name.partition(".")[2].startswith(key))
-    elif row is not None:
-        words = ("true", "false") if row.kind is bool else row.choices
+        return
+    with suppress(SettingError):
+        row = rows().get(find_key(key))
+        words = () if row is None else ("true", "false") if row.kind is bool else row.choices
         yield from ((f"{key} {word}", "") for word in words if word.startswith(value))
 
 
@@ -69,7 +70,7 @@ def _models(begun: str) -> Iterator[tuple[str, str]]:
     from localr1.library import models
 
     with suppress(HubError):
-        yield from ((model.name, model.title) for model in models() if model.name.startswith(begun) and printable(model.name) == model.name)
+        yield from ((model.name, model.title) for model in models() if model.name.startswith(begun) and model.name.isprintable())
 
 
 _OWN = {"set": _settings, "model": _models}  # what these take is known here only
@@ -82,9 +83,7 @@ def _paths(command: Command, begun: str) -> list[Choice]:
             found = sorted(
                 (entry.name, entry.is_dir())
                 for entry in entries
-                if entry.name.startswith(name)
-                and (name.startswith(".") or not entry.name.startswith("."))
-                and printable(entry.name) == entry.name
+                if entry.name.startswith(name) and (name.startswith(".") or not entry.name.startswith(".")) and entry.name.isprintable()
             )
     except (OSError, RuntimeError, ValueError):  # not there, not readable, no such home, no path at all
         return []

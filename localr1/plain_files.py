@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
@@ -45,7 +46,7 @@ class Files:
             self._tell()
 
     def _of(self, path: Path) -> tuple[Attachment, ...]:
-        if not path.is_dir():
+        if not os.path.isdir(path):  # noqa: PTH112 - Path's fails on what may not be looked at
             return (read(path),)
         listing: Listing = look_through(path)
         return listing.attachments if self._agrees(f"{listing}. Attach them? (y/n) ") else ()

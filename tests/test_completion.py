@@ -30,8 +30,9 @@ def test_words_that_a_command_takes() -> None:
 def test_settings_and_models(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "/set chat.editor" in texts("/set ") and texts("/set latex") == texts("/set look.la") == ["/set look.latex"]
     assert texts("/set look.latex ") == ["/set look.latex true", "/set look.latex false"]
+    assert texts("/set latex f") == ["/set latex false"]
     assert texts("/set look.theme li") == ["/set look.theme light"]
-    assert texts("/set nonsense ") == texts("/set look.latex true") == []
+    assert texts("/set nonsense ") == texts("/set keys.stop ") == texts("/set look.latex true") == []
     assert "/model r1-tiny" in texts("/model ") and texts("/model r1-ti") == ["/model r1-tiny"]
 
 
@@ -39,7 +40,7 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     Path("My Notes").mkdir()
-    for name in ("notes.txt", "My Notes/a.md", ".hidden", "bad\x1bname"):
+    for name in ("notes.txt", "My Notes/a.md", ".hidden", "bad\x1bname", "bad\udcffname"):
         Path(name).write_text("x")
     assert texts("/file ") == ["/file off", "/file My Notes/", "/file notes.txt"]
     assert texts("/file n") == ["/file notes.txt"]

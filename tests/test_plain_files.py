@@ -18,10 +18,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_files_go_before_the_question(monkeypatch, capsys):
     backend = ScriptedBackend([*THINK, "600"], [*THINK, "601"])
-    talk(monkeypatch, "/file\n/file notes.txt\n/file missing\n/file src\nn\n/file src\ny\nWhat?\nAnd?\n", lambda say: backend)
+    talk(
+        monkeypatch,
+        f"/file\n/file notes.txt\n/file missing\n/file {'x' * 300}\n/file src\nn\n/file src\ny\nWhat?\nAnd?\n",
+        lambda say: backend,
+    )
     said = capsys.readouterr().out
     assert "Nothing is attached.\n" in said and "Not attached: missing: there is no such file\n" in said
-    assert said.count("Attached: notes.txt, 18 B, 82 tokens\n") == 4
+    assert "cannot be read: File name too long" in said
+    assert said.count("Attached: notes.txt, 18 B, 82 tokens\n") == 5
     assert said.count("src: 1 text file, 6 B. Attach them? (y/n) ") == 2 and said.count("Attached: src/a.py") == 1
     sent = backend.decode(backend.seen[0])
     assert "[file name]: src/a.py\n[file content begin]\na = 1\n\n[file content end]\nWhat?<" in sent

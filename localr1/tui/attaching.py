@@ -49,7 +49,7 @@ class Attaching:
         """Files at once; a folder once its list was agreed to, else the text `instead` goes into the input. False: a file was refused."""
         for path in paths:
             try:
-                if path.is_dir():
+                if os.path.isdir(path):  # noqa: PTH112 - Path's fails on what may not be looked at
                     listing = await asyncio.to_thread(look_through, path)
                     await self.asking.ask(_asks(listing), partial(self._answered, listing, instead))
                 else:

@@ -88,6 +88,8 @@ class PromptInput(TextArea):
                 self._put(self._recall.newer())
             case "backspace" if not self.text:
                 self.post_message(self.Rubbed())
+            case "up" | "down" | "backspace":  # at once: as bindings they would come after what is typed next
+                {"up": self.action_cursor_up, "down": self.action_cursor_down, "backspace": self.action_delete_left}[key]()
             case _:
                 return False
         return True

@@ -106,6 +106,9 @@ async def test_what_cannot_be_attached_is_told():
         app.input.text = "/file missing.txt"
         await press(pilot, "escape", "enter")
         await shows(app, "Not attached: missing.txt: there is no such file")
+        app.input.text = "/file " + "x" * 300
+        await press(pilot, "escape", "enter")
+        await shows(app, "cannot be read: File name too long")
         assert not app.attaching
 
 

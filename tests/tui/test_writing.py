@@ -106,6 +106,17 @@ async def test_up_and_down_go_through_what_was_sent():
         assert app.input.text == "draft"
 
 
+async def test_keys_that_come_in_a_burst_keep_their_order():
+    app, _ = chat()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await send(app, pilot, "/think")
+        for key in ["a", "ctrl+j", "b", "up", "backspace", "up"]:
+            app._driver.send_message(Key(key, key if len(key) == 1 else None))
+        await until(lambda: app.input.text == "/think")
+        await press(pilot, "down")
+        assert app.input.text == "\nb"
+
+
 async def test_questions_of_earlier_sessions_come_back(tmp_path: Path):
     file = tmp_path / "history.db"
     with Store(file) as store:
