@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
 
@@ -202,6 +203,8 @@ class PlainChat:
             return
         self.engine.set_rules(**rule_changes(self.layers, key))
         say(line)
+        if key.startswith("model.") and (opener := self.engine.opener) is not None:
+            self._open(replace(opener, wanted=wanted(self.layers.settings, opener.wanted.force)))
 
     def _set_rule(self, command: Typed) -> None:
         for value in command.changes().values():
@@ -221,8 +224,11 @@ class PlainChat:
             say(one_line(error))
             return
         self.layers.open(spec.name, spec.path)
-        settings = self.layers.settings
-        opening = self.engine.switch(Opener(spec, wanted(settings), chosen=True), settings.rules())
+        self._open(Opener(spec, wanted(self.layers.settings), chosen=True), self.layers.settings.rules())
+
+    def _open(self, opener: Opener, rules: Rules | None = None) -> None:
+        """Go on with another model, or the same one in another way."""
+        opening = self.engine.switch(opener, rules)
         while not opening.over:
             time.sleep(_LOOKS_EVERY_S)
         if opening.problem:

@@ -9,6 +9,8 @@ import pytest
 
 from backends.base import BackendError
 from localr1.lines import question
+from localr1.models import ModelSpec, Wanted
+from localr1.opening import Opener
 from localr1.plain import PlainChat
 from localr1.tui.engine import OpenBackend
 from localr1.turn import Rules
@@ -144,3 +146,16 @@ def test_a_model_that_is_not_there_is_a_line(monkeypatch, capsys):
     talk(monkeypatch, "/model\n/model nothing-here\nHow many?\n", lambda say: backend)
     said = capsys.readouterr().out
     assert "localr1 list shows which are here" in said and "no model called 'nothing-here'" in said and "600" in said
+
+
+def test_a_larger_context_is_had_at_once(monkeypatch, capsys):
+    asked = []
+
+    def open_model(spec, wanted, *tell):
+        asked.append(wanted)
+        return ScriptedBackend([*THINK, "600"])
+
+    monkeypatch.setattr("localr1.models.open_model", open_model)
+    opener = Opener(ModelSpec("r1:7b", "gguf", Path("r1.gguf")), Wanted())
+    assert talk(monkeypatch, "One?\n/set context 2048\nTwo?\n", opener) == 0
+    assert asked == [Wanted(), Wanted(context=2048)] and capsys.readouterr().out.count("Answer:\n600") == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,11 @@ class Models:
             return
         app.layers.open(spec.name, spec.path)
         self.switch(Opener(spec, wanted(app.settings), chosen=True), app.settings.rules())
+
+    def reopen(self) -> None:
+        """Go on with the same one, opened as it is set now."""
+        if (opener := self._app.engine.opener) is not None:
+            self.switch(replace(opener, wanted=wanted(self._app.settings, opener.wanted.force)))
 
     def switch(self, open_backend: OpenBackend, rules: Rules | None = None) -> None:
         """Go on with another model."""

@@ -30,6 +30,8 @@ class Setting:
             key, line = change(app.layers, typed.value, self._model())
             if key:
                 app.setting_changed(key)
+            if key.startswith("model."):
+                app.models.reopen()
         except SettingError as error:
             line = str(error)
         app.status.hint(line)

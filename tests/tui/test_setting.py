@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from tui.driving import THINK, ask, screen, send, settle, shows, until
 
+from localr1.models import ModelSpec, Wanted
+from localr1.opening import Opener
 from localr1.settings_file import read
 from localr1.settings_layers import Layers
 from localr1.tui.app import ChatApp
@@ -68,3 +70,25 @@ async def test_keys_that_are_taken_are_refused_and_the_old_ones_stay() -> None:
         await send(app, pilot, "/set keys.fold ctrl+t")
         await shows(app, "Ctrl+T is the key of trace")
         assert app.keymap.first("fold") == "Ctrl+O"
+
+
+async def test_a_larger_context_is_had_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def open_model(spec: ModelSpec, wanted: Wanted, *tell: object) -> ScriptedBackend:
+        asked.append(wanted)
+        return ScriptedBackend([*THINK, "600"], context=wanted.context or 1024)
+
+    monkeypatch.setattr("localr1.models.open_model", open_model)
+    app = ChatApp(
+        Opener(ModelSpec("r1:7b", "gguf", Path("r1.gguf")), Wanted(kv="q8_0", force=True)), layers=Layers(flags={"model.kv": "q8_0"})
+    )
+    async with app.run_test(size=(100, 24)) as pilot:
+        await until(lambda: app.engine.session)
+        await ask(app, pilot)
+        await send(app, pilot, "/set context 2048")
+        await until(lambda: len(asked) == 2 and app.engine.session)
+        assert asked[1] == Wanted(context=2048, kv="q8_0", force=True)
+        await ask(app, pilot, "And now?")
+        await shows(app, "/ 2,048")
+        assert app.engine.session is not None and len(app.engine.session.history) == 4
