@@ -26,7 +26,13 @@ def parser() -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=help, description=help)
         added.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="folder with config.json and safetensors weights")
         if tokens:
-            added.add_argument("--tokens", type=_tokens, required=True, metavar='"1 2 3"', help="token ids")
+            if run is run_route:
+                added.add_argument(
+                    "--tokens", type=_family, action="append", required=True, metavar='"[NAME:] 1 2 3"',
+                    help="token ids; with names and more than once, families of texts",
+                )  # fmt: skip
+            else:
+                added.add_argument("--tokens", type=_tokens, required=True, metavar='"1 2 3"', help="token ids")
             added.add_argument("--fp8", choices=["off", "weights", "full"], default="off", help="arithmetic of FP8 weights (default: off)")
         added.set_defaults(run=run)
         return added
@@ -84,19 +90,30 @@ def run_mtp(args: argparse.Namespace) -> None:
 
 
 def run_route(args: argparse.Namespace) -> None:
-    from backends.reference.model import Model, Record
-    from backends.reference.route import as_json, as_svg, as_text
+    from backends.reference.model import Model
+    from backends.reference.route import as_json, as_svg, as_text, families_as_svg, routed
 
-    model, record = Model.open(args.checkpoint, args.fp8), Record()
+    model = Model.open(args.checkpoint, args.fp8)
     if model.config.moe is None:
         raise BackendError(f"{args.checkpoint} is a dense {model.config.model_type} model: it has no experts to route to")
-    model.forward(args.tokens, model.new_cache(), record)
+    families: dict[str, list[list[int]]] = {}
+    for name, ids in args.tokens:
+        families.setdefault(name, []).append(ids)
+    found = {name: routed(model, texts) for name, texts in families.items()}
+    named = list(families) != [""]
     if args.plot is not None:
-        _write(args.plot, lambda path: path.write_text(as_svg(record.routing, model.config), encoding="utf-8"))
-    elif args.json:
-        print(json.dumps(as_json(record.routing, args.tokens)))
-    else:
-        print(as_text(record.routing, args.tokens))
+        svg = families_as_svg(found, model.config) if named else as_svg(found[""], model.config)
+        _write(args.plot, lambda path: path.write_text(svg, encoding="utf-8"))
+        return
+    flat = {name: [i for ids in texts for i in ids] for name, texts in families.items()}
+    if args.json:
+        objects = {name: as_json(found[name], flat[name]) for name in families}
+        print(json.dumps(objects if named else objects[""]))
+        return
+    for name in families:
+        if named:
+            print(f"{name}:")
+        print(as_text(found[name], flat[name]))
 
 
 def run_inspect(args: argparse.Namespace) -> None:
@@ -141,6 +158,11 @@ def _tokens(text: str) -> list[int]:
     if not ids:
         raise argparse.ArgumentTypeError('there are no tokens; give ids such as "1 2 3"')
     return ids
+
+
+def _family(text: str) -> tuple[str, list[int]]:
+    name, _, ids = text.rpartition(":")
+    return name.strip(), _tokens(ids)
 
 
 def _prefill(text: str) -> int:

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
 
 from backends.reference.config import Config
+from backends.reference.model import Model, Record
 from backends.reference.moe import Routing
 
-CELL, LEFT, TOP = 14, 70, 46
+CELL, LEFT, TOP = 14, 90, 46
+BOLD = ' font-weight="bold"'
+
+
+def routed(model: Model, texts: Sequence[Sequence[int]]) -> dict[int, Routing]:
+    """Where all tokens of some texts go, by layer; each text is read on its own."""
+    records = [Record() for _ in texts]
+    for ids, record in zip(texts, records, strict=True):
+        model.forward(ids, model.new_cache(), record)
+    return {
+        layer: Routing(*(np.concatenate([getattr(r.routing[layer], part) for r in records]) for part in ("experts", "weights")))
+        for layer in records[0].routing
+    }
 
 
 def as_json(routing: Mapping[int, Routing], ids: Sequence[int]) -> dict[str, Any]:
@@ -39,27 +53,47 @@ def shares(routing: Mapping[int, Routing], config: Config) -> np.ndarray:
 def as_svg(routing: Mapping[int, Routing], config: Config) -> str:
     """A heat map, one row a layer and one column an expert: the darker, the more tokens went there."""
     share = shares(routing, config)
-    rows, columns = share.shape
     tokens = len(next(iter(routing.values())).experts)
-    width, height = LEFT + columns * CELL + 20, TOP + rows * CELL + 30
+    rows: list[Row] = [(f"layer {layer}", f"layer {layer}", row) for layer, row in zip(sorted(routing), share, strict=True)]
+    return _heat_map(f"Experts chosen: {tokens} tokens, most to one expert {share.max():.0%}", rows)
+
+
+def families_as_svg(families: Mapping[str, Mapping[int, Routing]], config: Config) -> str:
+    """A heat map for each layer, one row a family of texts and one column an expert."""
+    by_layer: dict[int, list[Row]] = {}
+    for name, routing in families.items():
+        for layer, row in zip(sorted(routing), shares(routing, config), strict=True):
+            by_layer.setdefault(layer, []).append((name, f"layer {layer}, {name}", row))
+    rows = [row for layer, layer_rows in sorted(by_layer.items()) for row in [(f"layer {layer}", "", None), *layer_rows]]
+    return _heat_map(f"Experts chosen by {len(families)} families of texts", rows)
+
+
+Row = tuple[str, str, np.ndarray | None]  # its label, what its cells are called, their shares [E]; None: a heading
+
+
+def _heat_map(title: str, rows: Sequence[Row]) -> str:
+    drawn = [values for _, _, values in rows if values is not None]
+    columns, most = len(drawn[0]), max(values.max() for values in drawn)
+    width, height = LEFT + columns * CELL + 20, TOP + len(rows) * CELL + 30
     cells = [
         f'<rect x="{LEFT + e * CELL}" y="{TOP + i * CELL}" width="{CELL - 1}" height="{CELL - 1}" '
-        f'fill="{_shade(share[i, e] / share.max())}"><title>layer {layer}, expert {e}: {share[i, e]:.1%} of tokens</title></rect>'
-        for i, layer in enumerate(sorted(routing))
-        for e in range(columns)
+        f'fill="{_shade(value / most)}"><title>{escape(name)}, expert {e}: {value:.1%} of tokens</title></rect>'
+        for i, (_, name, values) in enumerate(rows)
+        for e, value in enumerate([] if values is None else values)
     ]
     labels = [
-        f'<text x="{LEFT - 8}" y="{TOP + i * CELL + 11}" text-anchor="end">layer {layer}</text>' for i, layer in enumerate(sorted(routing))
+        f'<text x="{LEFT - 8}" y="{TOP + i * CELL + 11}" text-anchor="end"{"" if values is not None else BOLD}>{escape(label[:12])}</text>'
+        for i, (label, _, values) in enumerate(rows)
     ]
     labels += [
-        f'<text x="{LEFT + e * CELL + CELL // 2}" y="{TOP + rows * CELL + 14}" text-anchor="middle">{e}</text>'
-        for e in range(0, columns, 8)
+        f'<text x="{LEFT + e * CELL + CELL // 2}" y="{TOP + len(rows) * CELL + 14}" text-anchor="middle">{e}</text>'
+        for e in range(0, columns, 8 if columns > 16 else 1)
     ]
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{max(width, 420)}" height="{height}" font-family="sans-serif" font-size="11" fill="#333">',
             '<rect width="100%" height="100%" fill="#fff"/>',
-            f'<text x="10" y="20" font-size="14">Experts chosen: {tokens} tokens, most to one expert {share.max():.0%}</text>',
+            f'<text x="10" y="20" font-size="14">{escape(title)}</text>',
             f'<text x="{LEFT}" y="38">expert (darker: more tokens)</text>',
             *labels, *cells, "</svg>", "",
         ]

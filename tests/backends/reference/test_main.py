@@ -53,6 +53,26 @@ def test_route(checkpoint, golden, tmp_path, capsys):
     assert svg.startswith("<svg") and svg.count("<title>") == 2 * 16 and "layer 2, expert 15" in svg
 
 
+def test_route_of_families(checkpoint, golden, tmp_path, capsys):
+    """Texts of a family are read one by one and counted together."""
+    folder, ids = str(checkpoint("deepseek_v2")), golden("deepseek_v2")["tokens_22"].tolist()
+    texts = [" ".join(map(str, part)) for part in (ids[:10], ids[10:])]
+    for part in texts:
+        assert main(["route", folder, "--tokens", part, "--json"]) == 0
+    alone = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    command = ["route", folder, "--tokens", f"add: {texts[0]}", "--tokens", f"a<b:{texts[1]}", "--tokens", f"add:{texts[1]}"]
+    assert main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found) == ["add", "a<b"] and found["a<b"] == alone[1] and found["add"]["tokens"] == ids
+    assert found["add"]["layers"][1]["experts"] == alone[0]["layers"][1]["experts"] + alone[1]["layers"][1]["experts"]
+    assert main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "add:" and lines[45] == "a<b:" and len(lines) == 2 + 2 * 22 + 2 * 12
+    assert main([*command, "--plot", str(tmp_path / "route.svg")]) == 0
+    svg = (tmp_path / "route.svg").read_text()
+    assert svg.count("<title>") == 2 * 2 * 16 and "layer 2, a&lt;b, expert 15" in svg and svg.count("bold") == 2
+
+
 def test_inspect(checkpoint, capsys):
     assert main(["inspect", str(checkpoint("deepseek_v3-fp8"))]) == 0
     out = capsys.readouterr().out
