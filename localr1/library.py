@@ -94,9 +94,8 @@ def find(ref: str) -> Path | None:
 
 def default() -> Path | None:
     """The last used model that is still here, else the largest of the R1 family that fits; None is the bundled one."""
-    for name, _ in sorted(_used().items(), key=lambda item: -item[1]):
-        if Path(name).exists():
-            return Path(name)
+    if before := used_before():
+        return before[0]
     try:
         family = [(alias.parameters, m) for m in _pulled() if (alias := alias_of(m.repo)) and m.form in _forms()[:2] and m.fits]
     except (HubError, OSError):
@@ -108,6 +107,11 @@ def default() -> Path | None:
             continue
         return model.path
     return None
+
+
+def used_before() -> list[Path]:
+    """Files and folders that were opened and are still there, the last one first."""
+    return [Path(name) for name, _ in sorted(_used().items(), key=lambda item: -item[1]) if Path(name).exists()]
 
 
 def used(path: Path) -> None:

@@ -41,9 +41,9 @@ def test_what_is_no_key(written):
 @pytest.mark.parametrize(
     ("own", "says"),
     [
-        ({"fould": "f2"}, "there is no action fould for keys; did you mean fold?"),
+        ({"fould": "f9"}, "there is no action fould for keys; did you mean fold?"),
         ({"fold": "ctrl+schrift"}, 'keys.fold: there is no key "ctrl+schrift"'),
-        ({"fold": "f2, x"}, 'keys.fold: "x" is needed for typing'),
+        ({"fold": "f9, x"}, 'keys.fold: "x" is needed for typing'),
         ({"fold": "ctrl+T"}, "keys.fold: Ctrl+T is the key of trace"),
         ({"trace_shade": "pgup"}, "keys.trace_shade: PageUp is the key of page_up"),
         ({"fold": ""}, "keys.fold is empty"),
@@ -56,8 +56,8 @@ def test_keys_that_cannot_be(own, says):
 
 def test_a_clash_in_the_file_has_its_line(tmp_path):
     with pytest.raises(SettingError, match=r"config.toml:3: keys.palette: F1 is the key of help"):
-        parse('[keys]\nfold = "f2"\npalette = "f1"\n', tmp_path / "config.toml")
-    assert parse('[keys]\nhelp = "f2"\npalette = "f1"\n', tmp_path / "config.toml").general.values["keys.palette"] == "f1"
+        parse('[keys]\nfold = "f9"\npalette = "f1"\n', tmp_path / "config.toml")
+    assert parse('[keys]\nhelp = "f9"\npalette = "f1"\n', tmp_path / "config.toml").general.values["keys.palette"] == "f1"
 
 
 def test_a_key_means_what_it_was_given_to():

@@ -158,7 +158,13 @@ class ChatApp(Frame):
         session = self.engine.session
         if session is not None:
             savings = Field(self.savings.line(), 6)
-            self.status.show([*model_fields(session.backend, used(session), self._tokens_per_s), *([savings] if savings.text else [])])
+            self.status.show(
+                [
+                    *model_fields(session.backend, used(session), self._tokens_per_s),
+                    *self.models.progress(),
+                    *([savings] if savings.text else []),
+                ]
+            )
         else:
             self.status.show(self.models.fields())
         self.input.placeholder = f"{self.keymap.first('stop')} stops the reply" if self.turn is not None else "Ask something"
@@ -249,6 +255,9 @@ class ChatApp(Frame):
 
     async def on_trace_view_steer(self, event: TraceView.Steer) -> None:
         await self.steering.from_trace(event)
+
+    def action_models(self) -> None:
+        self.models.choose()
 
     async def action_answer_now(self) -> None:
         await self.steering.steer("answer")
@@ -356,8 +365,8 @@ class ChatApp(Frame):
         (self.trace if self.trace.has_focus else self.transcript).page(direction)
 
     def on_key(self, event: events.Key) -> None:
-        """Typing goes into the input, wherever the focus is."""
-        if event.is_printable and event.character and not self.input.has_focus and not self.trace.has_focus:
+        """Typing goes into the input, wherever the focus is. (What the input gets itself does not come here.)"""
+        if event.is_printable and event.character and not self.trace.has_focus and not self.is_under_dialog:
             if event.key == "question_mark" and not self.input.text:
                 self.action_help()
                 return

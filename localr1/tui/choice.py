@@ -1,4 +1,4 @@
-"""A question that the program asks in the transcript: arrows and Enter choose, Esc takes the last answer."""
+"""A question that the program asks in the transcript: arrows and Enter choose, Esc takes the last answer. Typing goes on in the input."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ Key = TypeVar("Key", bound=str)
 
 
 class Choice(Vertical):
-    """`answers`: what it may be -> in words; the last one changes nothing."""
+    """`answers`: what it may be -> in words; the last one changes nothing. `waits`: until the person comes to it, who is writing."""
 
     class Chosen(Message):
         def __init__(self, choice: Choice, key: str) -> None:
             super().__init__()
             self.choice, self.key = choice, key
 
-    def __init__(self, question: str, answers: dict[str, str]) -> None:
+    def __init__(self, question: str, answers: dict[str, str], waits: bool) -> None:
         super().__init__(classes="notice choice")
         self._question = question
-        self._answers = answers
+        self._answers, self._waits = answers, waits
         self._list = OptionList(*(Option(Content(text), key) for key, text in answers.items()), compact=True)
 
     def compose(self) -> ComposeResult:
@@ -34,7 +34,8 @@ class Choice(Vertical):
 
     def on_mount(self) -> None:
         self._list.highlighted = 0
-        self._list.focus()
+        if not self._waits:
+            self._list.focus()
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         event.stop()

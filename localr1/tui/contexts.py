@@ -92,8 +92,7 @@ class Contexts:
         elif wish == "stop" or len(ways) == 1:
             await self._carry_out("stop")
         else:
-            writing = "The context is full" if turn.end is not None else "The context is full: there is too little room for a reply"
-            self._choice = Choice(writing, ways)
+            self._choice = Choice("The context is full. What shall be done?", ways, waits=bool(self._app.input.text))
             await self._app.transcript.add(self._choice)
 
     async def chosen(self, event: Choice.Chosen) -> None:

@@ -8,13 +8,16 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from backends.base import BackendError
+from localr1.aliases import ALIASES
 from localr1.commands import Typed
 from localr1.opening import Opener, wanted
 from localr1.tui.engine import OpenBackend, Opening, one_line
+from localr1.tui.pull import Pull
 from localr1.tui.status import Field
 from localr1.turn import Rules
 
 if TYPE_CHECKING:
+    from localr1.picking import Pick
     from localr1.tui.app import ChatApp, Handler
 
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -24,12 +27,35 @@ class Models:
     def __init__(self, app: ChatApp) -> None:
         self._app = app
         self._awaited: Opening | None = app.engine.opening  # its end is still to be told
+        self._pull: Pull | None = None
 
     def commands(self) -> dict[str, Handler]:
         return {"model": self._model}
 
     async def _model(self, typed: Typed) -> None:
-        await self.open(typed.value)
+        from localr1.library import find
+
+        if typed.value and (typed.value.lower() not in ALIASES or await asyncio.to_thread(find, typed.value) is not None):
+            await self.open(typed.value)
+        else:
+            self.choose(typed.value.lower())
+
+    def choose(self, name: str = "") -> None:
+        """Show what there is, the cursor on the model of this name."""
+        from localr1.tui.models_screen import ModelsScreen
+
+        opener = self._app.engine.opener
+        self._app.push_screen(ModelsScreen(None if opener is None else opener.spec.path, name), self._chosen)
+
+    async def _chosen(self, pick: Pick | None) -> None:
+        if pick is None:
+            return
+        if pick.path is not None:
+            await self.open(pick.name)
+        elif self._pull is None:
+            self._pull = Pull(pick.name)
+        else:
+            self._app.status.hint(f"{self._pull.ref} is being pulled: Esc stops that")
 
     async def open(self, name: str) -> None:
         """Go on with the model of this name, and what is set for it."""
@@ -54,15 +80,24 @@ class Models:
         self._awaited = self._app.engine.switch(open_backend, rules)
 
     def cancel(self) -> bool:
-        """Give up what is being opened; False: nothing is."""
+        """Give up what is being opened or pulled; False: nothing is."""
         opening = self._app.engine.opening
-        if opening.over:
+        if not opening.over:
+            opening.cancelled = True
+        elif self._pull is not None:
+            self._pull.cancelled = True
+        else:
             return False
-        opening.cancelled = True
         return True
 
     async def pump(self) -> None:
-        """Tell what has become of the model that is awaited."""
+        """Tell what has become of the model that is pulled, or awaited."""
+        if self._pull is not None and self._pull.over:
+            pull, self._pull = self._pull, None
+            if pull.problem:
+                await self._app.transcript.notice(f"{pull.ref} could not be pulled: {pull.problem}", "error")
+            else:
+                await self.open(pull.ref)
         awaited = self._awaited
         if awaited is None or not awaited.over:
             return
@@ -75,9 +110,13 @@ class Models:
         if self._app.engine.failure and self._app.turn is not None:
             await self._app.take_back(self._app.turn)
 
+    def progress(self) -> list[Field]:
+        """The status bar's, while a model is pulled beside the chat."""
+        return [] if self._pull is None else [Field(f"{self._pull.progress} · Esc stops", 1)]
+
     def fields(self) -> list[Field]:
         """The status bar's, while no model is there."""
         engine = self._app.engine
         if engine.failure and engine.opening.over:
-            return [Field("No model · /quit leaves", 0)]
+            return [Field("No model · /model opens one, /quit leaves", 0), *self.progress()]
         return [Field(f"{_SPINNER[int(monotonic() * 10) % len(_SPINNER)]} {engine.progress}", 0)]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from textual import events
 from textual.pilot import Pilot
 from tui.driving import THINK, ask, chat, press, screen, send, settle, shows, until
 
@@ -64,7 +65,7 @@ async def test_full_the_person_chooses_to_drop_the_oldest_turns_and_a_line_shows
     async with app.run_test(size=(100, 40)) as pilot:
         await fill(app, pilot)
         await send(app, pilot, "what now?")
-        await shows(app, "The context is full: there is too little room for a reply")
+        await shows(app, "The context is full. What shall be done?")
         await shows(app, "Drop the oldest 2 turns from what the model gets")
         assert "Raise" not in screen(app)
         await press(pilot, "enter")
@@ -93,6 +94,30 @@ async def test_full_and_stopped_the_question_comes_back():
         await send(app, pilot, "/new")
         await ask(app, pilot, "afresh")
         await shows(app, "Answer 3")
+
+
+async def test_who_is_writing_goes_on_writing_and_the_next_question_settles_it():
+    app, backend = chat(REPLIES[0], [*THINK, *"an answer"], context=200)
+    async with app.run_test(size=(100, 40)) as pilot:
+        await ask(app, pilot, "0" * 60)
+        backend.pause_s, backend.end_reason = 0.05, "context"
+        await send(app, pilot, "go")
+        await press(pilot, *"/new")
+        await shows(app, "What shall be done?")
+        await press(pilot, "enter")
+        await until(lambda: not app.query(Choice) and not app.query(Turn))
+
+
+async def test_typing_beside_the_choice_goes_into_the_input():
+    app, _ = chat(*REPLIES, context=200)
+    async with app.run_test(size=(100, 40)) as pilot:
+        await fill(app, pilot)
+        await send(app, pilot, "what now?")
+        await shows(app, "What shall be done?")
+        assert app._driver is not None
+        for character in "shorter":  # faster than the focus moves
+            app._driver.send_message(events.Key(character, character))
+        await until(lambda: app.input.text == "shorter")
 
 
 async def test_full_the_context_is_raised_and_the_question_asked_in_it():

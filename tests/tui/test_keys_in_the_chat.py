@@ -14,10 +14,10 @@ from scripted import ScriptedBackend
 
 
 async def test_f1_lists_the_keys_that_hold_and_escape_leaves():
-    app = ChatApp(lambda say: ScriptedBackend(), layers=Layers(flags={"keys.fold": "f2, ctrl+f"}))
+    app = ChatApp(lambda say: ScriptedBackend(), layers=Layers(flags={"keys.fold": "f9, ctrl+f"}))
     async with app.run_test(size=(80, 150)) as pilot:
         await press(pilot, "f1")
-        for line in ("Anywhere", "F2, Ctrl+F", "The trace", "/budget N|off"):
+        for line in ("Anywhere", "F9, Ctrl+F", "The trace", "/budget N|off"):
             await shows(app, line)
         await press(pilot, "ctrl+t", "escape")
         assert not isinstance(app.screen, HelpScreen) and not app.trace.display
