@@ -38,6 +38,11 @@ class ChatSession:
         if before is not None:
             self.take_over(before.history, before.reply.tokens if before.reply is not None else (), before.dropped)
 
+    @property
+    def turns(self) -> int:
+        """Of the conversation."""
+        return len(self.history) // 2
+
     def send(self, text: str, after: int | None = None, **changes: Any) -> Iterator[Event]:
         """Ask `text`; the events of the reply, a TurnEnd last. What has come before a cancel stays in the history. `after`: so many
         turns (-1: all but the last), in place of those behind them. `changes`: to the rules, for this turn.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +98,16 @@ def go_on(session: ChatSession, history: History, found: Opened) -> None:
 
 def _messages(turn: Turn) -> tuple[Message, Message]:
     return Message("user", turn.trace.question), Message("assistant", turn.trace.answer, turn.trace.thought)
+
+
+def forked(store: Store, conversation: int, path: Sequence[int]) -> Place:
+    """The last of these turns that has branches beside it; the very last one if none has."""
+    beside: dict[int | None, list[int]] = {}
+    for turn, parent in (parents := store.parents(conversation)).items():
+        beside.setdefault(parent, []).append(turn)
+    several = [turn for turn in path if len(beside[parents[turn]]) > 1]
+    last = (several or path)[-1]
+    return Place(last, tuple(beside[parents[last]]))
 
 
 def beside(place: Place, which: str) -> int:

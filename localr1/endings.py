@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
+from backends.base import End, EndReason
+from localr1.prompt import Message
 from localr1.turn import TurnEnd
 
+if TYPE_CHECKING:
+    from localr1.trace.record import Trace
+
 _REASONS = {
+    "": "Broken off",  # its process was killed
     "cancelled": "Cancelled",
     "length": "Token limit reached",
     "context": "Context is full, /new starts a new chat",
@@ -34,6 +42,15 @@ def end_line(end: TurnEnd, separator: str = " · ") -> str:
     if steered is not None:
         parts.append(f"steered: {steered.prompt_tokens - steered.reused_tokens:,} of {steered.prompt_tokens:,} tokens read again")
     return separator.join(parts)
+
+
+def ended(trace: Trace) -> TurnEnd:
+    """Of a reply that was kept."""
+    e = trace.ended
+    end = End(cast("EndReason", e.reason), e.prompt_tokens, e.reused_tokens, e.new_tokens, e.prefill_s, e.decode_s)
+    return TurnEnd(
+        Message("assistant", trace.answer, trace.thought), end, e.thought_end, len(trace.thought_tokens), len(trace.answer_tokens)
+    )
 
 
 def why_it_ended(turn: TurnEnd) -> str:

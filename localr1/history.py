@@ -113,11 +113,11 @@ class History:
 
     def new_conversation(self) -> None:
         """What comes next does not belong to what has come."""
-        self.conversation, self.path, self.place = None, (), None
+        self.conversation, self.path, self.place, self.problem = None, (), None, ""
 
     def go_on(self, conversation: int, path: tuple[int, ...]) -> None:
         """What comes next belongs there."""
-        self.conversation, self.path, self.place = conversation, path, None
+        self.conversation, self.path, self.place, self.problem = conversation, path, None, ""
 
     def close(self) -> None:
         if self._store is not None:

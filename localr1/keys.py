@@ -39,6 +39,7 @@ _TABLE = (
     Action("fold", CHAT, "ctrl+o", "fold or unfold the last thought; Tab goes to others"),
     Action("trace", CHAT, "ctrl+t", "show, enter, hide the trace"),
     Action("models", CHAT, "f2", "models: which are here, which can be pulled; go on with another"),
+    Action("chats", CHAT, "ctrl+l", "conversations: find one, go on with it, rename, delete"),
     Action("edit_question", CHAT, "ctrl+g", "write the question in your editor"),
     Action("page_up", CHAT, "pageup", "scroll", "page(-1)"),
     Action("page_down", CHAT, "pagedown", "", "page(1)"),

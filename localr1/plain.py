@@ -14,9 +14,10 @@ from localr1 import editor, steering
 from localr1.commands import Typed, help_rows, parse, rule_line
 from localr1.context import dropped_line, told
 from localr1.endings import end_line
-from localr1.history import History
+from localr1.history import MEMORY, History
 from localr1.lines import Lines, being_edited
 from localr1.opening import Opener, wanted
+from localr1.plain_conversations import PlainConversations
 from localr1.plain_files import Files
 from localr1.savings import Savings
 from localr1.set_command import RULES, change, listing, rule_changes, warning
@@ -46,26 +47,27 @@ class ReplyFailed(Exception):
 
 
 class PlainChat:
-    """As tui.app.ChatApp, without a screen. `history`: the file that conversations are kept in; None keeps none."""
+    """As tui.app.ChatApp, without a screen. `history`: the file that conversations are kept in; None: in memory."""
 
     def __init__(
         self, open_backend: OpenBackend, rules: Rules | None = None, history: Path | None = None, layers: Layers | None = None
     ) -> None:
         self.layers = Layers() if layers is None else layers
-        self.engine = Engine(open_backend, rules or self.layers.settings.rules(), History(history))
+        self.engine = Engine(open_backend, rules or self.layers.settings.rules(), History(history or MEMORY))
         self._savings = Savings(self.engine.history, self.layers)
         self.last: Exchange | None = None  # the last reply
         self._lines = Lines()
-        self._files = Files(self.engine, say, self._agrees)
+        self._files = Files(self.engine, say, self.agrees)
         self._over = False
         self._failed = False
         self._problem_told = ""
         self._dropped_told = 0
+        self.conversations = PlainConversations(self, say)
         self._handlers: dict[str, Handler] = {
-            "model": self._model, "context": self._context, "file": self._files.file, "help": self._help, "trace": self._trace, "new": self._new, "quit": self._quit, "theme": self._theme, "edit": self._edit,
+            "model": self._model, "context": self._context, "file": self._files.file, "help": self._help, "trace": self._trace, "new": self.new, "quit": self._quit, "theme": self._theme, "edit": self._edit,
             "set": self._set, **dict.fromkeys(RULES, self._set_rule),
             **dict.fromkeys(("answer", "longer", "reroll", "again"), self._steer),
-        }  # fmt: skip
+        } | self.conversations.commands()  # fmt: skip
 
     def run(self) -> int:
         """Chat until the person leaves; the exit code."""
@@ -129,22 +131,22 @@ class PlainChat:
     def _take(self, text: str) -> None:
         command = parse(text)
         if command is None:
-            self._play(self.engine.ask(self._files.take(text)), self._waits(self.engine.rules))
+            self.play(self.engine.ask(self._files.take(text)), self.waits(self.engine.rules))
         elif command.problem:
             say(command.problem)
         elif command.question:
             changes = command.changes()
-            self._play(self.engine.ask(self._files.take(command.question), **changes), self._waits(Rules(**changes)))
+            self.play(self.engine.ask(self._files.take(command.question), **changes), self.waits(Rules(**changes)))
         else:
             self._handlers[command.name](command)
 
     # replies
 
     @staticmethod
-    def _waits(rules: Rules) -> bool:
+    def waits(rules: Rules) -> bool:
         return rules.think_budget is not None or rules.thinking == "off"
 
-    def _play(self, exchange: Exchange, waits: bool, known: str = "") -> None:
+    def play(self, exchange: Exchange, waits: bool, known: str = "") -> None:
         """Write a reply as it comes. `known`: the thought that is on paper already."""
         thought = Writer(sys.stdout, "2", "Thinking:")
         answer = Writer(sys.stdout, heading="Answer:")
@@ -167,7 +169,8 @@ class PlainChat:
         say(f"[{end_line(end, ', ')}]\n")
         if self.engine.history.problem != self._problem_told:
             self._problem_told = self.engine.history.problem
-            say(f"This conversation is not kept: {self._problem_told}")
+            if self._problem_told:
+                say(f"This conversation is not kept: {self._problem_told}")
 
     def _events(self, exchange: Exchange) -> Iterator[Event]:
         while True:
@@ -185,7 +188,7 @@ class PlainChat:
         for title, rows in groups:
             say("\n".join([title, *(f"  {name:<{width}}  {text}" for name, text in rows), ""]))
 
-    def _agrees(self, question: str) -> bool:
+    def agrees(self, question: str) -> bool:
         try:
             return self._lines.line(question).strip().lower() in ("y", "yes")
         except (EOFError, KeyboardInterrupt, UnicodeDecodeError):
@@ -242,6 +245,9 @@ class PlainChat:
             say(told(self.engine.session))
 
     def _steer(self, command: Typed) -> None:
+        if command.value:
+            self.conversations.reroll(command)
+            return
         self._go_on(command.name, steering.beginning(command.name))
 
     def _edit(self, command: Typed) -> None:
@@ -267,7 +273,7 @@ class PlainChat:
             say("There is no reply to steer yet")
             return
         known = "" if how == "reroll" else session.reply.thought
-        self._play(self.engine.steer(self.last.question, begin), how == "answer" or self._waits(self.engine.rules), known)
+        self.play(self.engine.steer(self.last.question, begin), how == "answer" or self.waits(self.engine.rules), known)
 
     def _trace(self, _: Typed) -> None:
         from localr1.tracing import as_text
@@ -277,7 +283,7 @@ class PlainChat:
         else:
             say(as_text(self.last.trace, "trace") + "\n")
 
-    def _new(self, _: Typed) -> None:
+    def new(self, _: Typed) -> None:
         self.last = None
         self.engine.new_chat()
         say("A new chat.\n")

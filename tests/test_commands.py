@@ -39,7 +39,7 @@ def test_the_screen_and_the_plain_chat_carry_out_every_command():
 
 def test_aliases_and_completions():
     assert parse("/regen") == Typed("reroll") and parse("/clear") == Typed("new")
-    assert [c.name for c in completions("/re")] == ["reroll"] and [c.name for c in completions("/ex")] == ["quit"]
+    assert [c.name for c in completions("/rer")] == ["reroll"] and [c.name for c in completions("/ex")] == ["quit"]
     assert completions("/new ") == completions("new") == completions("/zzz") == []
     assert len(completions("/")) == len(COMMANDS)
 

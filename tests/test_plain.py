@@ -159,3 +159,25 @@ def test_a_larger_context_is_had_at_once(monkeypatch, capsys):
     opener = Opener(ModelSpec("r1:7b", "gguf", Path("r1.gguf")), Wanted())
     assert talk(monkeypatch, "One?\n/set context 2048\nTwo?\n", opener) == 0
     assert asked == [Wanted(), Wanted(context=2048)] and capsys.readouterr().out.count("Answer:\n600") == 2
+
+
+def test_conversations_in_lines(monkeypatch, capsys, tmp_path):
+    history = tmp_path / "h.db"
+    talk(monkeypatch, "One?\nTwo?\n/rename Mine\n", lambda say: ScriptedBackend([*THINK, "first"], [*THINK, "second"]), history=history)
+    capsys.readouterr()
+    other = ScriptedBackend([*THINK, "again"], [*THINK, "third"], [*THINK, "fourth"])
+    monkeypatch.setattr("localr1.editor.edit", lambda text, **_: text + "!")
+    lines = [
+        "/chats", "/search second", "/resume mine", "/reroll 1", "/branch prev", "/revise 2", "Three?", f"/save {tmp_path / 'c.json'}",
+        "/branch 7", "/duplicate", "/delete", "y", f"/load {tmp_path / 'c.json'}", "/branch 1", "/trace",
+    ]  # fmt: skip
+    talk(monkeypatch, "\n".join(lines) + "\n", lambda say: other, history=history)
+    said = re.split(r"You: (?=/)", capsys.readouterr().out)
+    told = dict(zip(["", *(line for line in lines if line not in ("y", "Three?"))], said, strict=True))
+    assert "1: Mine (2 turns," in told["/chats"] and "1: Mine, answer: second" in told["/search second"]
+    assert "Mine, 2 turns\nYou: One?\nAnswer:\nfirst\n" in told["/resume mine"]
+    assert "Answer:\nagain" in told["/reroll 1"] and "[branch 1 of 2]\nYou: One?" in told["/branch prev"]
+    assert "Answer:\nthird" in told["/revise 2"] and "Two?!" in other.decode(other.seen[1]) and "fourth" in told["/revise 2"]
+    assert "there are 2 branches here" in told["/branch 7"] and "Mine (copy), 3 turns" in told["/duplicate"]
+    assert "A new chat." in told["/delete"] and "Mine, 3 turns" in told[lines[12]]
+    assert "[branch 1 of 2]\nYou: Two?\nAnswer:\nsecond" in told["/branch 1"] and "    second" in told["/trace"]

@@ -15,13 +15,14 @@ from textual.widgets import Markdown, Static
 from localr1.commands import Typed, parse
 from localr1.context import used
 from localr1.editor import EditorError
-from localr1.history import History
+from localr1.history import MEMORY, History
 from localr1.savings import Savings
 from localr1.set_command import rule_changes
 from localr1.settings_layers import Layers
 from localr1.tui.attaching import Attaching
 from localr1.tui.choice import Choice
 from localr1.tui.contexts import Contexts
+from localr1.tui.conversations_commands import Conversations
 from localr1.tui.editing import in_editor
 from localr1.tui.engine import Engine, OpenBackend
 from localr1.tui.frame import Frame
@@ -46,7 +47,7 @@ _WIDE = 120  # columns: from here on the trace stands beside the chat
 
 class ChatApp(Frame):
     """The model is opened by `open_backend` on the worker thread after the first paint. `history`: the file that conversations are kept
-    in; None keeps none. `layers`: the settings; `rules` in their place, for a turn.
+    in; None: in memory. `layers`: the settings; `rules` in their place, for a turn.
 
     `return_code` is 1 if it could not be opened.
     """
@@ -58,7 +59,7 @@ class ChatApp(Frame):
         self, open_backend: OpenBackend, rules: Rules | None = None, history: Path | None = None, layers: Layers | None = None
     ) -> None:
         super().__init__(Layers() if layers is None else layers)
-        self.engine = Engine(open_backend, rules or self.settings.rules(), History(history))
+        self.engine = Engine(open_backend, rules or self.settings.rules(), History(history or MEMORY))
         self.savings = Savings(self.engine.history, self.layers)
         self.turn: Turn | None = None  # the one that is waiting or being written
         self.last: Turn | None = None  # the last of the conversation
@@ -76,8 +77,9 @@ class ChatApp(Frame):
         self.contexts = Contexts(self)
         self.attaching = Attaching(self)
         self.setting = Setting(self)
+        self.conversations = Conversations(self)
         self._handlers: dict[str, Handler] = self._commands()
-        for controller in (self.setting, self.steering, self.models, self.contexts, self.attaching):
+        for controller in (self.setting, self.steering, self.models, self.contexts, self.attaching, self.conversations):
             self._handlers |= controller.commands()
 
     def compose(self) -> ComposeResult:
@@ -101,7 +103,7 @@ class ChatApp(Frame):
         self.call_after_refresh(self.engine.start)
 
     def on_resize(self, event: events.Resize) -> None:
-        self.query_one("#body").set_class(event.size.width >= _WIDE, "wide")
+        self.screen_stack[0].query_one("#body").set_class(event.size.width >= _WIDE, "wide")
 
     async def on_unmount(self) -> None:
         await asyncio.to_thread(self.engine.close)
@@ -141,7 +143,8 @@ class ChatApp(Frame):
             self.attaching.give_back(turn.exchange.question)
         if self.engine.history.problem != self._problem_shown:
             self._problem_shown = self.engine.history.problem
-            await self.transcript.notice(f"This conversation is not kept: {self._problem_shown}", "error")
+            if self._problem_shown:
+                await self.transcript.notice(f"This conversation is not kept: {self._problem_shown}", "error")
         await self.steering.go_on()
 
     def _pump_trace(self, turn: Turn) -> None:
@@ -182,7 +185,7 @@ class ChatApp(Frame):
         elif self.turn is not None:
             self._refuse(event, f"One question at a time: {self.keymap.first('stop')} stops the reply")
         elif command is None:
-            await self.begin(Turn(self.engine.ask(self.attaching.take(event.text))))
+            await self.begin(Turn(self.engine.ask(self.attaching.take(event.text), self.conversations.after())))
         else:
             await self.begin(Turn(self.engine.ask(self.attaching.take(command.question), **command.changes())))
 
@@ -208,6 +211,8 @@ class ChatApp(Frame):
 
     async def begin(self, turn: Turn) -> None:
         await self.contexts.close()
+        if turn.exchange.after is not None:
+            await self.transcript.set_aside(turn.exchange.after)
         self.turn = self.last = turn
         await self.transcript.add(turn)
         self.open_trace()
@@ -232,7 +237,7 @@ class ChatApp(Frame):
             self.action_trace()
 
         async def new(_: Typed) -> None:
-            await self._new_chat()
+            await self.new_chat()
 
         async def quit_(_: Typed) -> None:
             await self.action_quit()
@@ -262,17 +267,28 @@ class ChatApp(Frame):
     async def action_answer_now(self) -> None:
         await self.steering.steer("answer")
 
-    async def _new_chat(self) -> None:
+    async def new_chat(self) -> None:
+        await self.leave()
+        self.engine.new_chat()
+        self.trace.display = False
+        await self.transcript.clear()
+
+    async def leave(self) -> None:
+        """Another conversation takes the place of this one."""
         if self.turn is not None:
             self.engine.cancel(self.turn.exchange)
             self.turn = None
         self.last = None
         self.steering.forget()
         await self.contexts.forget()
-        self.engine.new_chat()
+        self.conversations.leave()
         self._tokens_per_s = None
-        self.trace.display = False
-        await self.transcript.clear()
+
+    async def action_chats(self) -> None:
+        await self.conversations.open_screen()
+
+    async def on_turn_switch(self, event: Turn.Switch) -> None:
+        await self.conversations.step(event.turn, event.step)
 
     def action_trace(self) -> None:
         """Show the trace, go into it, and hide it."""
@@ -311,7 +327,7 @@ class ChatApp(Frame):
                 self.input.focus()
             return
         if self.turn is None:
-            if not self.contexts.escape() and not self.models.cancel():
+            if not self.conversations.escape() and not self.contexts.escape() and not self.models.cancel():
                 self.screen.clear_selection()
         else:
             await self._stop()
@@ -328,8 +344,8 @@ class ChatApp(Frame):
         turn.failure = "Stopped before it began"
         if await self.steering.over(turn):
             return
-        self.last = None
         await turn.remove()
+        self.last = self.transcript.last
         self.attaching.give_back(turn.exchange.question)
 
     async def action_interrupt(self) -> None:
@@ -345,6 +361,7 @@ class ChatApp(Frame):
             self.status.hint("Copied")
         elif self.input.text:
             self.input.drop()
+            self.conversations.escape()
         elif self.attaching:
             self.attaching.clear()
         elif monotonic() - self._quit_asked_at < HINT_S:

@@ -134,7 +134,7 @@ class Contexts:
             app.models.switch(larger)
         changes: dict[str, Any] = {"when_full": "drop"} if way == "drop" else {}
         if turn.end is not None:
-            await app.steering.replace(turn, app.engine.go_on(question, **changes))
+            await app.begin(Turn(app.engine.go_on(question, **changes)))
         else:
             await turn.remove()
             await app.begin(Turn(app.engine.ask(question, **changes)))

@@ -96,6 +96,7 @@ class Engine:
         self.opening = Opening(open_backend)
         self._opened: Opening | None = None
         self._before: ChatSession | None = None  # whose conversation the next session takes over
+        self._taking: Callable[[ChatSession], None] | None = None  # and what it does then
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._idle = Cancel()  # ends what is done only while nothing else is
         self._closing = False
@@ -164,6 +165,10 @@ class Engine:
         """Anything else that needs the model; nothing where there is none."""
         self._put(lambda: None if self.session is None else job(self.session))
 
+    def take_over(self, job: Callable[[ChatSession], None]) -> None:
+        """Have the session take a conversation over; the next one, where there is none."""
+        self._put(lambda: self._take_over(job))
+
     def close(self) -> None:
         """End the running turn, close the backend, end the thread. Blocks for CLOSE_S at most."""
         self._closing = True
@@ -205,6 +210,8 @@ class Engine:
         self.rules = opening.rules or self.rules
         self._opened = opening
         self.session = ChatSession(backend, self.rules, self._before)
+        if self._taking is not None:
+            self._take_over(self._taking)
         return True
 
     def _close_backend(self) -> None:
@@ -227,8 +234,13 @@ class Engine:
         except Exception:  # the question will have it, too, and tell
             return
 
+    def _take_over(self, job: Callable[[ChatSession], None]) -> None:
+        self._before, self._taking = None, None if self.session is not None else job
+        if self.session is not None:
+            job(self.session)
+
     def _reset(self) -> None:
-        self._before = None
+        self._before = self._taking = None
         if self.session is not None:
             self.session.reset()
         self.history.new_conversation()

@@ -9,7 +9,6 @@ from localr1 import steering
 from localr1.commands import Typed
 from localr1.editor import EditorError
 from localr1.tui.editing import in_editor
-from localr1.tui.engine import Exchange
 from localr1.tui.turn import Turn
 
 if TYPE_CHECKING:
@@ -22,12 +21,14 @@ _FROM_TRACE = {"answer_now": "answer", "reroll_answer": "again"}
 class Steering:
     def __init__(self, app: ChatApp) -> None:
         self._app = app
-        self._replaced: Turn | None = None  # hidden while another is tried in its place
         self._after: Callable[[], Awaitable[None]] | None = None  # what waits for the turn to end
 
     def commands(self) -> dict[str, Handler]:
         async def steer(typed: Typed) -> None:
-            await self.steer(typed.name)
+            if typed.value:
+                await self._app.conversations.reroll(typed.value)
+            else:
+                await self.steer(typed.name)
 
         return dict.fromkeys(("answer", "longer", "edit", "reroll", "again"), steer)
 
@@ -57,21 +58,23 @@ class Steering:
 
     async def over(self, turn: Turn) -> bool:
         """The turn is over, or was taken back: the one it was to replace goes, or comes back if it failed. False: it was to replace none."""
-        old, self._replaced = self._replaced, None
-        if old is None:
+        app = self._app
+        if not app.transcript.has_aside:
             return False
-        if turn.failure:
-            await turn.remove()
-            old.display = True
-            self._app.last = old
-            self._app.open_trace()
-            self._app.status.hint(turn.failure)
-        else:
-            await old.remove()
+        if not turn.failure:
+            await app.transcript.drop()
+            return True
+        await turn.remove()
+        await app.transcript.bring_back()
+        app.last = app.transcript.last
+        app.open_trace()
+        app.status.hint(turn.failure)
+        if turn.exchange.after != -1:
+            app.attaching.give_back(turn.exchange.question)
         return True
 
     def forget(self) -> None:
-        self._replaced = self._after = None
+        self._after = None
 
     async def _replace(self, what: str, token: int | None, choice: int | None) -> None:
         old, session = self._app.last, self._app.engine.session
@@ -79,18 +82,12 @@ class Steering:
             return
         engine, question = self._app.engine, old.exchange.question
         if what == "reroll" and token is None:
-            await self.replace(old, engine.ask(question, after=-1))
+            await self._app.begin(Turn(engine.ask(question, after=-1)))
         elif what == "edit" and session.reply is not None:
             if (begin := self._edited(session.reply.thought)) is not None:
-                await self.replace(old, engine.steer(question, begin))
+                await self._app.begin(Turn(engine.steer(question, begin)))
         else:
-            await self.replace(old, engine.steer(question, steering.beginning(what, token, choice)))
-
-    async def replace(self, old: Turn, exchange: Exchange) -> None:
-        """Show this reply in the old one's place."""
-        old.display = False
-        self._replaced = old
-        await self._app.begin(Turn(exchange))
+            await self._app.begin(Turn(engine.steer(question, steering.beginning(what, token, choice))))
 
     def _edited(self, thought: str) -> steering.Begin | None:
         """What the person made of the thought; None if it is as it was."""

@@ -44,16 +44,30 @@ class Thought(Vertical):
         self.tokens = 0
         self.folded = False
         self._began_at = monotonic()
-        self._seconds = 0.0
+        self._seconds: float | None = 0.0
+        self._end: ThoughtEnd | None = None  # of one that was kept
         self._verb = "Thinking… {}"
         self._pieces: list[str] = []
         self._head = _Head(classes="thought-head")
         self._tail = _Tail(classes="thought-text")
         self._full: Static | None = None
 
+    @classmethod
+    def kept(cls, text: str, tokens: int, seconds: float | None, end: ThoughtEnd) -> Thought:
+        """One that was over before. `seconds` None: not known."""
+        thought = cls()
+        thought.live, thought.folded, thought.tokens, thought._seconds, thought._end = False, True, tokens, seconds, end
+        thought.replace(text)
+        return thought
+
     def compose(self) -> ComposeResult:
         yield self._head
-        yield self._tail
+        if self.live:
+            yield self._tail
+
+    def on_mount(self) -> None:
+        if self._end is not None:
+            self.finish(self._end)
 
     @property
     def text(self) -> str:
@@ -106,7 +120,9 @@ class Thought(Vertical):
 
     def _draw_head(self) -> None:
         unit = "token" if self.tokens == 1 else "tokens"
-        amount = f"{self.tokens:,} {unit}, {self._seconds:.1f} s" if self.live else f"{self._seconds:.1f} s, {self.tokens:,} {unit}"
+        tokens = f"{self.tokens:,} {unit}" if self.tokens or self.live else f"{len(self.text):,} characters"
+        seconds = [] if self._seconds is None else [f"{self._seconds:.1f} s"]
+        amount = ", ".join([tokens, *seconds] if self.live else [*seconds, tokens])
         self._head.show(("▸ " if self.folded else "▾ ") + self._verb.format(amount))
 
 

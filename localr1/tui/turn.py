@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from time import monotonic
 
+from textual import events
 from textual.app import ComposeResult
-from textual.containers import Vertical
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
+from textual.message import Message
 from textual.widgets import Static
 
-from localr1.endings import end_line, tokens_per_s
+from localr1.endings import end_line, ended, tokens_per_s
+from localr1.history import Place
 from localr1.trace.loops import Loop
+from localr1.trace.record import Trace
 from localr1.tui.answer import Answer
 from localr1.tui.engine import Exchange, Failed
 from localr1.tui.question import question_content
@@ -20,8 +25,25 @@ from localr1.turn import AnswerDelta, LoopFound, ThoughtDelta, TurnEnd
 EVENTS_A_FRAME = 400  # more would hold up the keys; 30 frames a second take in ten times what any model writes
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A turn of a conversation that was kept. `number`: in it, from 1; `thought_tokens`: so many there were."""
+
+    number: int
+    trace: Trace
+    thought_tokens: int
+    place: Place
+
+
 class Turn(Vertical):
-    """Shows what an Exchange has brought. `end` or `failure` is set once it is over."""
+    """Shows what an Exchange has brought. `end` or `failure` is set once it is over. `number`: in its conversation, from 1."""
+
+    class Switch(Message):
+        """A person wants the branch before (-1) or behind (1) this one."""
+
+        def __init__(self, turn: Turn, step: int) -> None:
+            super().__init__()
+            self.turn, self.step = turn, step
 
     def __init__(self, exchange: Exchange) -> None:
         super().__init__()
@@ -35,10 +57,44 @@ class Turn(Vertical):
         self._tokens = 0
         self._first_token_at = 0.0
         self._note = Static(classes="note")
+        self._number = 0
+        self._mark = _Mark(classes="mark")
+
+    @classmethod
+    def kept(cls, kept: Kept) -> Turn:
+        exchange = Exchange(kept.trace.question)
+        exchange.trace, exchange.place = kept.trace, kept.place
+        turn = cls(exchange)
+        trace, turn.end, turn.number = kept.trace, ended(kept.trace), kept.number
+        if trace.thought.strip():
+            seconds = trace.thought_tokens[-1].at_s if trace.thought_tokens else None
+            turn.thought = Thought.kept(trace.thought, kept.thought_tokens, seconds, turn.end.thought_end)
+        if trace.answer.strip():
+            turn.answer = Answer()
+        return turn
+
+    @property
+    def number(self) -> int:
+        return self._number
+
+    @number.setter
+    def number(self, number: int) -> None:
+        self._number = number
+        self._mark.show(number, self.exchange.place)
 
     def compose(self) -> ComposeResult:
-        yield Static(question_content(self.exchange.question), classes="question")
+        yield Horizontal(Static(question_content(self.exchange.question), classes="question"), self._mark, classes="asked")
+        yield from filter(None, (self.thought, self.answer))
         yield self._note
+
+    async def on_mount(self) -> None:
+        """What was kept is there at once."""
+        if self.end is None:
+            return
+        if self.answer is not None:
+            await self.answer.add(self.end.message.content)
+            await self.answer.finish()
+        self._say(end_line(self.end))
 
     @property
     def over(self) -> bool:
@@ -110,10 +166,12 @@ class Turn(Vertical):
             if self.answer.reads_on(end.message.content) and self.thought is not None:  # the model thought on after all
                 self.thought.replace(end.message.thought or "")
             await self.answer.finish()
+        self.number = self.number  # its branches are known now
         self._say(end_line(end))
 
     async def _fail(self, message: str) -> None:
         self.failure = message
+        self.number = 0
         if self.thought is not None:
             self.thought.finish("model" if self.answer else "unclosed")
         if self.answer is not None:
@@ -137,3 +195,28 @@ class Turn(Vertical):
     def _say(self, text: str) -> None:
         self._note.display = bool(text)
         self._note.update(Content(text), layout=self.over)
+
+
+class _Mark(Static):
+    """Which turn it is, and which of several branches: ‹ and ›, or the arrow keys, go to the others."""
+
+    FOCUS_ON_CLICK = False  # typing goes on in the input
+
+    def show(self, number: int, place: Place | None) -> None:
+        several = place is not None and len(place.branches) > 1
+        branch = f"‹ {place.branches.index(place.turn) + 1}/{len(place.branches)} ›" if several and place is not None else ""
+        self.can_focus = several
+        self.update(f"{branch}  {number}" if branch else str(number) if number else "")
+
+    def on_click(self, event: events.Click) -> None:
+        self._switch(-1 if event.x < self.content_size.width / 2 else 1)
+
+    def on_key(self, event: events.Key) -> None:
+        if event.key in ("left", "right"):
+            event.stop()
+            self._switch(-1 if event.key == "left" else 1)
+
+    def _switch(self, step: int) -> None:
+        turn = next((each for each in self.ancestors if isinstance(each, Turn)), None)
+        if turn is not None and self.can_focus:
+            self.post_message(Turn.Switch(turn, step))
