@@ -32,17 +32,18 @@ def test_tokens_and_their_price(tokens: int, settings: SavingsSettings, line: st
     assert worth(tokens, settings) == line
 
 
-async def test_the_status_bar_counts_what_is_kept_and_what_is_new(tmp_path: Path) -> None:
+async def test_the_status_bar_counts_what_is_kept_and_what_is_new(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     history = tmp_path / "h.db"
-    for before in (0, 7):
-        app = ChatApp(lambda say: ScriptedBackend([*THINK, "600"]), history=history, layers=Layers(flags={"savings.price": 1e6}))
-        async with app.run_test(size=(160, 24)) as pilot:
-            await ask(app, pilot)
-            await settle(pilot)
-            assert "made here" not in screen(app)  # off by itself
-            await send(app, pilot, "/set savings.show on")
-            await until(lambda app=app, before=before: app.savings.line() == f"{before + 7} tokens made here, ${before + 7}.00 elsewhere")
-            await shows(app, f"{before + 7} tokens made here")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("How many?\n"))
+    PlainChat(lambda say: ScriptedBackend([*THINK, "600"]), history=history).run()
+    app = ChatApp(lambda say: ScriptedBackend([*THINK, "600"]), history=history, layers=Layers(flags={"savings.price": 1e6}))
+    async with app.run_test(size=(160, 24)) as pilot:
+        await ask(app, pilot)
+        await settle(pilot)
+        assert "made here" not in screen(app)  # off by itself
+        await send(app, pilot, "/set savings.show on")
+        await until(lambda: app.savings.line() == "14 tokens made here, $14.00 elsewhere")
+        await shows(app, "14 tokens made here")
     with Store(history) as store:
         assert store.tokens() == 14
 

@@ -145,7 +145,7 @@ def test_a_file_that_is_wrong_or_cannot_be_written_stays_as_it_is(tmp_path: Path
 
 def test_writers_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
-    code = "import sys; from pathlib import Path; from localr1.settings_file import write\nfor n in range(25): write('sampling.seed', n, f'{sys.argv[1]}{n}', Path(sys.argv[2]))"
+    code = "import sys; from pathlib import Path; from localr1.settings_file import write\nfor n in range(8): write('sampling.seed', n, f'{sys.argv[1]}{n}', Path(sys.argv[2]))"
     writers = [subprocess.Popen([sys.executable, "-c", code, who, str(file)], cwd=paths.assets().parent) for who in ("a", "b")]
     assert [writer.wait(timeout=60) for writer in writers] == [0, 0]
-    assert tomllib.loads(file.read_text())["models"].keys() == {f"{who}{n}" for who in "ab" for n in range(25)}
+    assert tomllib.loads(file.read_text())["models"].keys() == {f"{who}{n}" for who in "ab" for n in range(8)}
