@@ -129,6 +129,7 @@ class ChatApp(Frame):
 
     async def _pump_turn(self, turn: Turn) -> None:
         await turn.pump()
+        self.notifier.look(turn, self.settings.notify)
         self._tokens_per_s = turn.tokens_per_s or self._tokens_per_s
         self._pump_trace(turn)
         if turn.loop is not None and self.engine.rules.on_loop == "warn":

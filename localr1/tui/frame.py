@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 import termios
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Timer
 from typing import ClassVar
 
@@ -19,6 +21,7 @@ from localr1.keys import ACTIONS, ANYWHERE, CHAT, Keymap
 from localr1.settings import SettingError, Settings
 from localr1.settings_layers import Layers
 from localr1.tui.help import HelpScreen
+from localr1.tui.notify import Notifier
 from localr1.tui.theme import THEME, filters
 
 _IN_CHAT = {action.does.partition("(")[0] or action.name for action in ACTIONS.values() if action.where == CHAT}
@@ -43,6 +46,7 @@ class Frame(App[None], inherit_bindings=False):
         self.layers = layers
         self.keymap = Keymap(self.settings.keys)
         self.raw_answers = False  # shown as the model wrote them
+        self.notifier = Notifier(self._tell, lambda: self.app_focus)
         self._painting: list[LineFilter] = filters(self.settings.look.theme)
 
     @property
@@ -60,16 +64,24 @@ class Frame(App[None], inherit_bindings=False):
             signal.signal(signal.SIGCONT, signal.SIG_DFL)  # Textual's would begin to read twice where nothing was suspended
             self.set_interval(_LOOKS_FOR_TERMINAL_S, self._look_for_terminal)
 
+    @contextmanager
+    def suspend(self) -> Iterator[None]:
+        """Whatever has the terminal meanwhile can be stopped with Ctrl+Z, and stops us with it."""
+        with super().suspend():
+            handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+            try:
+                yield
+            finally:
+                signal.signal(signal.SIGTSTP, handler)
+
     def action_suspend_process(self) -> None:
         """As a terminal's own Ctrl+Z does it: for whatever has started us, too, and for nothing where no shell would come back."""
         if self.is_headless:
             return
         with self.suspend():
-            handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
             os.kill(0, signal.SIGTSTP)
             while os.tcgetpgrp(0) not in (os.getpgrp(), 0):  # put into the background: no terminal there
                 os.kill(os.getpid(), signal.SIGSTOP)
-            signal.signal(signal.SIGTSTP, handler)
 
     def _end(self, number: int) -> None:
         """Leave as if one had quit. A terminal that is gone may hold up whoever writes to it: then without that."""
@@ -84,6 +96,10 @@ class Frame(App[None], inherit_bindings=False):
             termios.tcgetattr(sys.__stdin__ or 0)
         except termios.error:
             self._end(signal.SIGHUP)
+
+    def _tell(self, sequence: str) -> None:
+        if self._driver is not None:
+            self._driver.write(sequence)
 
     def setting_changed(self, key: str) -> None:
         """A setting has another value now. Raises SettingError: its keys are those of another action; then it has the old ones."""

@@ -23,7 +23,7 @@ def test_a_session_leaves_the_terminal_as_it_was() -> None:
         terminal.until("Esc stops the reply")
         terminal.until("Ask something")
         terminal.type("/set temperature 5\r")
-        terminal.until("outside of")
+        terminal.until("advises")
         terminal.type("/set top_p 1\r")
         terminal.until("is now 1")
         terminal.type("What is 2 + 2?\r")
