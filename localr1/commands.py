@@ -42,6 +42,8 @@ _TABLE = (
     Command("edit", "The reply", "edit the thought, and go on from there"),
     Command("reroll", "The reply", "another reply, to question N", (NUMBER, MAYBE), "[N]", aliases=("regen",)),
     Command("again", "The reply", "another answer to the same thought"),
+    Command("copy", "The reply", "copy the answer, or what is named", (TEXT, MAYBE), shown="answer|code [N]|thought|all"),
+    Command("raw", "The reply", "show answers as the model wrote them, and back"),
     Command("trace", "The reply", "show, enter, hide the trace"),
     Command("revise", "The conversation", "edit question N, by default the last one; what follows becomes a branch", (NUMBER, MAYBE), "[N]"),
     Command("branch", "The conversation", "another branch, where the conversation has several", (NUMBER, "next", "prev", MAYBE)),

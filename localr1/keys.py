@@ -40,6 +40,8 @@ _TABLE = (
     Action("trace", CHAT, "ctrl+t", "show, enter, hide the trace"),
     Action("models", CHAT, "f2", "models: which are here, which can be pulled; go on with another"),
     Action("chats", CHAT, "ctrl+l", "conversations: find one, go on with it, rename, delete"),
+    Action("raw", CHAT, "ctrl+r", "show answers as the model wrote them, and back"),
+    Action("copy_answer", CHAT, "ctrl+s", "copy the last answer; /copy code copies its code"),
     Action("edit_question", CHAT, "ctrl+g", "write the question in your editor"),
     Action("page_up", CHAT, "pageup", "scroll", "page(-1)"),
     Action("page_down", CHAT, "pagedown", "", "page(1)"),

@@ -13,6 +13,7 @@ from backends.base import BackendError
 from localr1 import editor, steering
 from localr1.commands import Typed, help_rows, parse, rule_line
 from localr1.context import dropped_line, told
+from localr1.copying import CopyError, copy_of, to_clipboard
 from localr1.endings import end_line
 from localr1.history import MEMORY, History
 from localr1.lines import Lines, being_edited
@@ -65,6 +66,7 @@ class PlainChat:
         self.conversations = PlainConversations(self, say)
         self._handlers: dict[str, Handler] = {
             "model": self._model, "context": self._context, "file": self._files.file, "help": self._help, "trace": self._trace, "new": self.new, "quit": self._quit, "theme": self._theme, "edit": self._edit,
+            "copy": self._copy, "raw": self._raw,
             "set": self._set, **dict.fromkeys(RULES, self._set_rule),
             **dict.fromkeys(("answer", "longer", "reroll", "again"), self._steer),
         } | self.conversations.commands()  # fmt: skip
@@ -287,6 +289,22 @@ class PlainChat:
         self.last = None
         self.engine.new_chat()
         say("A new chat.\n")
+
+    def _copy(self, command: Typed) -> None:
+        trace = None if self.last is None else self.last.trace
+        try:
+            copy = copy_of(command.value, *(("", "") if trace is None else (trace.thought, trace.answer)))
+        except CopyError as error:
+            say(str(error))
+            return
+        if sys.stdout.isatty():
+            sys.stdout.write(to_clipboard(copy.text))
+            say(f"Copied {copy.what}")
+        else:
+            say("This is no terminal, whose clipboard could be copied to")
+
+    def _raw(self, _: Typed) -> None:
+        say("Answers are written here as the model writes them")
 
     def _theme(self, _: Typed) -> None:
         say("Themes are of the screen; here, NO_COLOR=1 leaves dim text away")

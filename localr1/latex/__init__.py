@@ -9,22 +9,23 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from localr1.latex.block import block
 from localr1.latex.delimiters import BLANK_LINE, formula_at, opens
-from localr1.latex.line import pieces
-from localr1.latex.parse import Unreadable, parse
 
-_CODE_OR_START = re.compile(
-    r"^[ \t]*(?P<fence>`{3,}|~{3,})[^\n]*(?:\n.*?(?:^[ \t]*(?P=fence)[`~]*[ \t]*$|\Z)|\Z)"
+# What reads and writes formulas is imported with the first one: many conversations have none, and start-up would wait for it.
+
+_CODE_OR_START = (
+    r"(?ms)^[ \t]*(?P<fence>`{3,}|~{3,})[^\n]*(?:\n.*?(?:^[ \t]*(?P=fence)[`~]*[ \t]*$|\Z)|\Z)"
     r"|(?<!`)(?P<ticks>`+)(?!`).{1,2000}?(?<!`)(?P=ticks)(?!`)"
-    r"|(?P<start>\$\$?|\\[(\[]|\\boxed\{|\\begin\{)|\\.",
-    re.MULTILINE | re.DOTALL,
+    r"|(?P<start>\$\$?|\\[(\[]|\\boxed\{|\\begin\{)|\\."
 )
 
 
 @lru_cache(maxsize=1024)  # an answer that streams is read again and again
 def in_pieces(formula: str) -> tuple[tuple[str, bool], ...] | None:
     """On one line; True: this piece is boxed. None: it cannot be read."""
+    from localr1.latex.line import pieces
+    from localr1.latex.parse import Unreadable, parse
+
     try:
         return tuple(pieces(parse(formula)))
     except Unreadable:
@@ -40,6 +41,9 @@ def on_one_line(formula: str) -> str | None:
 @lru_cache(maxsize=256)
 def in_lines(formula: str) -> tuple[str, ...] | None:
     """Laid out over as many lines as it takes. None: it cannot be read, or would be too large."""
+    from localr1.latex.block import block
+    from localr1.latex.parse import Unreadable, parse
+
     try:
         return block(parse(formula))
     except Unreadable:
@@ -48,9 +52,10 @@ def in_lines(formula: str) -> tuple[str, ...] | None:
 
 def render_text(markdown: str) -> str:
     """Markdown with its formulas on one line each; code, and what cannot be read, as they are."""
+    code_or_start = re.compile(_CODE_OR_START)
     parts: list[str] = []
     at = 0
-    while (found := _CODE_OR_START.search(markdown, at)) is not None:
+    while (found := code_or_start.search(markdown, at)) is not None:
         parts.append(markdown[at : found.start()])
         at = found.end()
         formula = formula_at(markdown, found.start()) if found["start"] else None

@@ -6,14 +6,14 @@ Dollars are money more often than not: $…$ has no space inside of its ends, no
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from localr1.latex.parse import MOST_CHARACTERS
 from localr1.latex.symbols import ALIGNED
 
+MOST_CHARACTERS = 4_000  # of a formula
 
-@dataclass(frozen=True, slots=True)
-class Found:
+
+class Found(NamedTuple):
     end: int  # behind the closing delimiter
     formula: str  # without the delimiters
     display: bool  # in lines of its own

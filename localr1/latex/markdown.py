@@ -7,8 +7,7 @@ from markdown_it.rules_block import StateBlock
 from markdown_it.rules_inline import StateInline
 
 from localr1.latex import in_pieces
-from localr1.latex.delimiters import closing_of, formula_at, opens
-from localr1.latex.parse import MOST_CHARACTERS
+from localr1.latex.delimiters import MOST_CHARACTERS, closing_of, formula_at, opens
 
 FORMULA = "formula"  # a token of this type: `content` is the source, meta["formula"] what is between the delimiters
 BOXED = "boxed"  # in the meta of a `strong` token

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from localr1.latex import symbols
+from localr1.latex.delimiters import MOST_CHARACTERS
 
-MOST_CHARACTERS = 4_000
 DEEPEST = 40  # groups in groups
 
 Kind = Literal["letter", "number", "binary", "relation", "comma", "open", "close", "big", "function", "text", "space"]

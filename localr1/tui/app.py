@@ -19,6 +19,7 @@ from localr1.history import MEMORY, History
 from localr1.savings import Savings
 from localr1.set_command import rule_changes
 from localr1.settings_layers import Layers
+from localr1.tui.answers import Answers
 from localr1.tui.attaching import Attaching
 from localr1.tui.choice import Choice
 from localr1.tui.contexts import Contexts
@@ -78,8 +79,9 @@ class ChatApp(Frame):
         self.attaching = Attaching(self)
         self.setting = Setting(self)
         self.conversations = Conversations(self)
+        self.answers = Answers(self)
         self._handlers: dict[str, Handler] = self._commands()
-        for controller in (self.setting, self.steering, self.models, self.contexts, self.attaching, self.conversations):
+        for controller in (self.setting, self.steering, self.models, self.contexts, self.attaching, self.conversations, self.answers):
             self._handlers |= controller.commands()
 
     def compose(self) -> ComposeResult:
@@ -252,6 +254,8 @@ class ChatApp(Frame):
         super().setting_changed(key)
         self.engine.set_rules(**rule_changes(self.layers, key))
         self.input.attach_pasted = self.settings.chat.attach_pasted
+        if key == "look.latex":
+            self.call_later(self.answers.redraw)
 
     def on_text_area_changed(self) -> None:
         self.contexts.typed(self.input.text)
@@ -378,6 +382,12 @@ class ChatApp(Frame):
         thoughts = self.query(Thought)
         if thoughts:
             thoughts.last().toggle()
+
+    def action_raw(self) -> None:
+        self.answers.toggle_raw()
+
+    def action_copy_answer(self) -> None:
+        self.answers.copy("")
 
     def action_page(self, direction: int) -> None:
         (self.trace if self.trace.has_focus else self.transcript).page(direction)

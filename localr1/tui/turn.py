@@ -108,6 +108,14 @@ class Turn(Vertical):
         elapsed_s = monotonic() - self._first_token_at
         return (self._tokens - 1) / elapsed_s if self._tokens > 1 and elapsed_s > 0.3 else None
 
+    @property
+    def texts(self) -> tuple[str, str]:
+        """Thought and answer, as far as they have come."""
+        if self.end is not None:
+            return self.end.message.thought or "", self.end.message.content
+        parts = [(delta.text, isinstance(delta, AnswerDelta)) for delta in self.deltas]
+        return "".join(text for text, is_answer in parts if not is_answer), "".join(text for text, is_answer in parts if is_answer)
+
     async def pump(self) -> None:
         """Show what has come since the last call, in one go; `deltas` grows by it."""
         thought, answer, thought_tokens, answer_tokens = "", "", 0, 0

@@ -9,7 +9,7 @@ import pytest
 from rich.segment import Segment
 from textual.app import App, ComposeResult
 from textual.containers import VerticalScroll
-from tui.driving import THINK, ask, chat, send, settle, shows, until
+from tui.driving import THINK, ask, chat, press, screen, send, settle, shows, until
 
 from localr1.tui.answer import Answer
 
@@ -144,3 +144,59 @@ async def test_nasty_formulas_do_no_harm():
         await ask(app, pilot)
         await shows(app, "␛[31mx")
         await shows(app, "␀")
+
+
+async def test_answers_are_shown_as_the_model_wrote_them_and_back():
+    app, _ = chat([*THINK, "One **$x^2$** \x1b[31m"], [*THINK, "Two $y_1$", ", $z^3$"], pause_s=0.02)
+    async with app.run_test(size=(80, 40)) as pilot:
+        await ask(app, pilot)
+        await shows(app, "One x² ␛[31m")
+        await press(pilot, "ctrl+r")
+        await shows(app, "One **$x^2$** ␛[31m")
+        assert "x²" not in screen(app)
+        await send(app, pilot, "And?")
+        await shows(app, "Two $y_1$, $z^3$")  # those to come, too
+        await until(lambda: app.turn is None)
+        assert "y₁" not in screen(app)
+        await send(app, pilot, "/raw")
+        await shows(app, "Two y₁, z³")
+        await shows(app, "One x² ␛[31m")
+        assert "**" not in screen(app)
+
+
+async def test_the_setting_for_formulas_holds_at_once():
+    app, _ = chat([*THINK, "So $x^2$"])
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ask(app, pilot)
+        await shows(app, "So x²")
+        await send(app, pilot, "/set look.latex false")
+        await shows(app, "So $x^2$")
+
+
+async def test_a_key_copies_the_answer_and_a_command_whatever_is_named(monkeypatch: pytest.MonkeyPatch):
+    app, _ = chat([*THINK, "So $x^2$\n```\na\n```"], [*["w "] * 200], pause_s=0.01)
+    copied: list[str] = []
+    monkeypatch.setattr(app, "copy_to_clipboard", copied.append)
+    async with app.run_test(size=(100, 24)) as pilot:
+        await press(pilot, "ctrl+s")
+        await shows(app, "There is no answer to copy yet")
+        await ask(app, pilot)
+        await press(pilot, "ctrl+s")
+        await shows(app, "Copied the answer, 18 characters")
+        for command, said in [
+            ("/copy code", "Copied the code, 2 characters"),
+            ("/copy thought", "Copied the thought, 13 characters"),
+            ("/copy all", "Copied thought and answer, 50 characters"),
+            ("/copy code 3", "The answer has 1 code block: there is no number 3"),
+        ]:
+            await send(app, pilot, command)
+            await shows(app, said)
+        await send(app, pilot, "Go on")
+        await shows(app, "w w w")
+        await send(app, pilot, "/copy thought")  # as far as it has come
+        await shows(app, "Copied the thought")
+        assert app.turn is not None
+        await press(pilot, "escape")
+    answer = "So $x^2$\n```\na\n```"
+    assert copied[:4] == [answer, "a\n", "Let me count.", f"<think>\nLet me count.\n</think>\n\n{answer}"]
+    assert copied[4].startswith("w w")
