@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from localr1.settings import NotifySettings
 from localr1.text import printable
-from localr1.tui.turn import Turn
+
+if TYPE_CHECKING:
+    from localr1.tui.turn import Turn
 
 _BELL = "\a"
 _OSC_9 = ("ITERM_SESSION_ID", "WEZTERM_PANE", "KITTY_WINDOW_ID", "GHOSTTY_RESOURCES_DIR")  # terminals that take the shorter form
