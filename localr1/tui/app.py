@@ -120,7 +120,7 @@ class ChatApp(Frame):
 
     async def _pump(self) -> None:
         """Bring the screen up to date with the worker, some thirty times a second and never once a token."""
-        self._pump_due = False
+        self._pump_due = self.input.is_early = False
         await self.models.pump()
         self.setting.warn()
         await self.contexts.pump()

@@ -51,6 +51,7 @@ class PromptInput(TextArea):
         super().__init__(compact=True, highlight_cursor_line=False, soft_wrap=True)
         self._bindings.key_to_bindings.pop("ctrl+z", None)  # it suspends the program, here as everywhere
         self._keymap = keymap or Keymap()
+        self.is_early = True  # what comes was typed before the terminal was ours, and that made a new line of Enter
         self.attach_pasted = attach_pasted
         self.choices = Choices()
         self._questions: Callable[[], list[str]] | None = questions
@@ -71,6 +72,8 @@ class PromptInput(TextArea):
     async def _handled(self, key: str) -> bool:
         match self._keymap.meant(key, INPUT) or key:
             case "send":
+                self._enter()
+            case "new_line" if key == "ctrl+j" and self.is_early:
                 self._enter()
             case "new_line":
                 self.insert("\n")

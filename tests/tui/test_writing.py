@@ -86,6 +86,15 @@ async def test_the_input_has_the_focus_before_the_first_paint(monkeypatch):
         assert app.input.text == "early"
 
 
+async def test_enter_sends_before_the_first_paint_too(monkeypatch):
+    """The terminal hands it over as a line feed, which is Ctrl+J."""
+    app, _ = chat([*THINK, "3"])
+    monkeypatch.setattr(app, "_tick", lambda: None)  # the first paint is yet to come
+    async with app.run_test(size=(80, 24)) as pilot:
+        await press(pilot, *"early", "ctrl+j")
+        assert app.input.text == "" and app.turn is not None
+
+
 # ------------------------------------------------------------------------------------------------------------- what was sent
 
 
