@@ -84,8 +84,11 @@ def parser() -> argparse.ArgumentParser:
     chat.add_argument(
         "--plain", action="store_true", help="line by line instead of a screen: for screen readers, pipes and simple terminals"
     )
+    earlier = chat.add_mutually_exclusive_group()
+    earlier.add_argument("--continue", dest="resume", action="store_const", const="", help="go on with the last conversation")
+    earlier.add_argument("--resume", metavar="WORDS", help="go on with another one: its number in /chats, or words of it")
     add_screen_flags(chat)
-    chat.set_defaults(run=run_chat)
+    chat.set_defaults(run=run_chat, resume=None)
 
     ask = commands.add_parser(
         "ask", parents=[shared], help="one question, one answer", description="One turn: thought to stderr, answer to stdout."
@@ -228,17 +231,27 @@ def run_chat(args: argparse.Namespace) -> int:
     layers, spec = layers_for(given(args))  # a wrong name is told before the screen is taken
     opener = Opener(spec, wanted(layers.settings, args.force), chosen=args.model is not None)
     history = history_file() if layers.settings.chat.history else None
+    resume = None if args.resume is None else _resumed(history, args.resume)
     if args.plain:
         from localr1.plain import PlainChat
 
-        return PlainChat(opener, history=history, layers=layers).run()
+        return PlainChat(opener, history=history, layers=layers).run(resume)
     from localr1.tui.app import ChatApp
 
-    app = ChatApp(opener, history=history, layers=layers)
+    app = ChatApp(opener, history=history, layers=layers, resume=resume)
     app.run(mouse=layers.settings.look.mouse)
     if line := app.savings.line():
         print(line)
     return app.return_code or 0
+
+
+def _resumed(history: Path | None, wanted: str) -> int:
+    """The conversation to go on with."""
+    if history is None:
+        raise UsageProblem("without history there is nothing to go on with; leave --no-history away")
+    from localr1.conversations import find_in
+
+    return find_in(history, wanted)
 
 
 def run_ask(args: argparse.Namespace) -> int:

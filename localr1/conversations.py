@@ -56,6 +56,14 @@ def find(store: Store, wanted: str) -> int:
     return hits[0].conversation
 
 
+def find_in(file: Path, wanted: str) -> int:
+    """As `find`; a reader makes no file."""
+    if not file.exists():
+        raise StoreError(_NONE)
+    with Store(file) as store:
+        return find(store, wanted)
+
+
 def opened(store: Store, conversation: int, turn: int | None = None) -> Opened:
     """At its head; or on the latest branch through `turn`. Raises StoreError."""
     about, parents, head = summary(store, conversation), store.parents(conversation), store.head(conversation)

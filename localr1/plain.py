@@ -71,21 +71,23 @@ class PlainChat:
             **dict.fromkeys(("answer", "longer", "reroll", "again"), self._steer),
         } | self.conversations.commands()  # fmt: skip
 
-    def run(self) -> int:
-        """Chat until the person leaves; the exit code."""
+    def run(self, resume: int | None = None) -> int:
+        """Chat until the person leaves; the exit code. `resume`: the conversation to go on with."""
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, TextIOWrapper):
                 stream.reconfigure(errors="replace")  # what the terminal has no character for
         self.engine.start()
         try:
-            return self._chat()
+            return self._chat(resume)
         finally:
             self.engine.close()
 
-    def _chat(self) -> int:
+    def _chat(self, resume: int | None) -> int:
         if not self._is_loaded():
             print(f"localr1: {self.engine.failure}", file=sys.stderr)
             return 1
+        if resume is not None:
+            self.conversations.go_on(resume)
         leaving = False
         while not self._over:
             try:

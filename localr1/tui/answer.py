@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
-
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from textual.content import Content
@@ -11,9 +9,9 @@ from textual.widgets import Markdown, Static
 from textual.widgets._markdown import MarkdownBlock
 
 from localr1.latex.markdown import FORMULA, add_formulas
-from localr1.settings import Settings
 from localr1.text import printable
 from localr1.tui.answer_blocks import Fence, Formula, with_boxes
+from localr1.tui.frame import Frame
 
 # What answers a question is shorter; laying out megabytes would hold up the keys for minutes.
 MOST_CHARACTERS = 100_000
@@ -25,16 +23,6 @@ _BLOCKS = {
 _BLOCKS |= {"fence": Fence, "code_block": Fence}
 
 
-@runtime_checkable
-class ShowsAnswers(Protocol):
-    """An app that says how. (The frame of the chat does, which cannot be imported here: it knows of turns.)"""
-
-    raw_answers: bool
-
-    @property
-    def settings(self) -> Settings: ...
-
-
 class Answer(Markdown):
     """Grows while the answer streams. Links never open: the app shows where a clicked one leads."""
 
@@ -44,7 +32,7 @@ class Answer(Markdown):
         self._raw: Static | None = None
 
     def on_mount(self) -> None:
-        self.show_raw(isinstance(self.app, ShowsAnswers) and self.app.raw_answers)
+        self.show_raw(isinstance(self.app, Frame) and self.app.raw_answers)
 
     def get_block_class(self, block_name: str) -> type[MarkdownBlock]:
         return _BLOCKS.get(block_name) or super().get_block_class(block_name)
@@ -94,5 +82,5 @@ class Answer(Markdown):
 
     def _parser(self) -> MarkdownIt:
         """Without HTML, which Textual would leave out of the text; without bare addresses made into links."""
-        readable = self.app.settings.look.latex if isinstance(self.app, ShowsAnswers) else True
+        readable = self.app.settings.look.latex if isinstance(self.app, Frame) else True
         return add_formulas(MarkdownIt("gfm-like", {"html": False, "linkify": False}), render=readable)

@@ -48,7 +48,8 @@ _WIDE = 120  # columns: from here on the trace stands beside the chat
 
 class ChatApp(Frame):
     """The model is opened by `open_backend` on the worker thread after the first paint. `history`: the file that conversations are kept
-    in; None: in memory. `layers`: the settings; `rules` in their place, for a turn.
+    in; None: in memory. `layers`: the settings; `rules` in their place, for a turn. `resume`: the conversation to
+    go on with.
 
     `return_code` is 1 if it could not be opened.
     """
@@ -57,9 +58,15 @@ class ChatApp(Frame):
     AUTO_FOCUS = "PromptInput, ModalScreen *"  # the first key may come before the first paint
 
     def __init__(
-        self, open_backend: OpenBackend, rules: Rules | None = None, history: Path | None = None, layers: Layers | None = None
+        self,
+        open_backend: OpenBackend,
+        rules: Rules | None = None,
+        history: Path | None = None,
+        layers: Layers | None = None,
+        resume: int | None = None,
     ) -> None:
         super().__init__(Layers() if layers is None else layers)
+        self._resume = resume
         self.engine = Engine(open_backend, rules or self.settings.rules(), History(history or MEMORY))
         self.savings = Savings(self.engine.history, self.layers)
         self.turn: Turn | None = None  # the one that is waiting or being written
@@ -103,6 +110,8 @@ class ChatApp(Frame):
         self.set_interval(1 / FRAMES_PER_S, self._tick)
         self._draw_status()
         self.call_after_refresh(self.engine.start)
+        if self._resume is not None:
+            self.call_after_refresh(self.conversations.go_on, self._resume)
 
     def on_resize(self, event: events.Resize) -> None:
         self.screen_stack[0].query_one("#body").set_class(event.size.width >= _WIDE, "wide")

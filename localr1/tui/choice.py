@@ -11,6 +11,8 @@ from textual.message import Message
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from localr1.tui.options import Options
+
 Key = TypeVar("Key", bound=str)
 
 
@@ -26,7 +28,7 @@ class Choice(Vertical):
         super().__init__(classes="notice choice")
         self._question = question
         self._answers, self._waits = answers, waits
-        self._list = OptionList(*(Option(Content(text), key) for key, text in answers.items()), compact=True)
+        self._list = Options(*(Option(Content(text), key) for key, text in answers.items()), compact=True)
 
     def compose(self) -> ComposeResult:
         yield Static(Content(self._question))

@@ -10,6 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.screen import ModalScreen
+from textual.widget import Widget
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -18,6 +19,7 @@ from localr1.store import Hit, Store, Summary
 from localr1.text import printable
 from localr1.trace.words import count, on_one_line
 from localr1.tracing import when
+from localr1.tui.options import Options
 
 if TYPE_CHECKING:
     from localr1.tui.conversations_commands import Conversations
@@ -33,21 +35,6 @@ class ConversationsScreen(ModalScreen[Where | None]):
     """Ends with the conversation to go on with; None: with this one."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", priority=True)]
-    CSS = """
-    ConversationsScreen { background: ansi_default; }
-    ConversationsScreen Input { border: none; border-bottom: solid ansi_bright_black; height: 2; padding: 0 1; background: ansi_default; color: ansi_default; }
-    ConversationsScreen Input:focus { border: none; border-bottom: solid ansi_bright_blue; }
-    ConversationsScreen Input .input--placeholder, ConversationsScreen Input .input--cursor { color: ansi_default; background: ansi_default; }
-    ConversationsScreen Input .input--placeholder { text-style: dim; }
-    ConversationsScreen Input .input--cursor { text-style: reverse; }
-    ConversationsScreen OptionList { height: 1fr; border: none; padding: 0 1; background: ansi_default; scrollbar-size-vertical: 1; }
-    ConversationsScreen OptionList:focus { border: none; }
-    ConversationsScreen OptionList > .option-list--option { padding: 0 1 1 1; color: ansi_default; background: ansi_default; }
-    ConversationsScreen OptionList > .option-list--option-highlighted { color: ansi_default; background: ansi_default; text-style: none; }
-    ConversationsScreen OptionList:focus > .option-list--option-highlighted { text-style: none; }
-    #asked { display: none; border: none; border-top: solid ansi_bright_blue; }
-    #keys { height: 1; padding: 0 2; text-style: dim; }
-    """
 
     def __init__(self, owner: Conversations, words: str = "") -> None:
         super().__init__()
@@ -56,8 +43,8 @@ class ConversationsScreen(ModalScreen[Where | None]):
         self._kept: dict[int, Summary] = {}
         self._job = ""  # what the line at the bottom asks for
         self._find = Input(words, placeholder="Find words in titles, questions, thoughts and answers", id="find")
-        self._list = OptionList(markup=False)
-        self._line = Input(id="asked")
+        self._list = Options(markup=False)
+        self._line = Input(id="asked", select_on_focus=False)
         self._keys = Static(_KEYS_FIND, id="keys")
         self._searches = 0
 
@@ -126,20 +113,19 @@ class ConversationsScreen(ModalScreen[Where | None]):
         if self._find.has_focus and event.key in ("down", "tab") and self._rows:
             event.stop()
             event.prevent_default()
-            self._list.focus()
+            self._go_to(self._list)
         elif self._list.has_focus:
             if event.key in ("slash", "tab", "shift+tab") or (event.key == "up" and not self._list.highlighted):
                 event.stop()
                 event.prevent_default()
-                self._find.focus()
+                self._go_to(self._find)
             elif event.character and event.character in "rDed" and self.chosen is not None:
                 event.stop()
                 await self._begin(event.character, self._kept[self.chosen[0]])
 
-    def on_descendant_focus(self) -> None:
-        if self._line.display:
-            return
-        self._keys.update(_KEYS_LIST if self._list.has_focus else _KEYS_FIND)
+    def _go_to(self, widget: Widget) -> None:
+        widget.focus()
+        self._keys.update(_KEYS_LIST if widget is self._list else _KEYS_FIND)
 
     async def action_leave(self) -> None:
         if self._line.display:
@@ -175,7 +161,7 @@ class ConversationsScreen(ModalScreen[Where | None]):
 
     def _close_line(self) -> None:
         self._line.display = False
-        self._list.focus()
+        self._go_to(self._list)
 
     async def _asked(self, value: str) -> None:
         where, at = self.chosen, self._list.highlighted or 0
@@ -217,7 +203,7 @@ def _hit(hit: Hit, about: Summary | None, width: int) -> Content:
     shown = f"{hit.part}: "
     snippet = Content(printable(hit.snippet))
     for a, b in hit.at:
-        snippet = snippet.stylize("reverse", a, b)
+        snippet = snippet.stylize("bold underline", a, b)
     first = hit.at[0][0] if hit.at else 0
     room = width - len(shown)
     start = max(0, first - room // 3) if len(snippet.plain) > room else 0

@@ -17,6 +17,7 @@ from textual.widgets.option_list import Option
 from localr1.picking import Pick, here, to_pull
 from localr1.text import printable
 from localr1.tui.engine import one_line
+from localr1.tui.options import Options
 
 _NAME, _SIZE, _FORM = 34, 14, 18  # columns
 
@@ -30,7 +31,7 @@ class ModelsScreen(ModalScreen[Pick | None]):
         super().__init__()
         self._opened, self._wanted = opened, wanted
         self._picks: dict[str, Pick] = {}
-        self._list = OptionList(compact=True)
+        self._list = Options(compact=True)
         self._about = Static(classes="about")
 
     def compose(self) -> ComposeResult:

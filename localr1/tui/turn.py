@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 
@@ -10,6 +11,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
+from textual.widget import MountError
 from textual.widgets import Static
 
 from localr1.endings import end_line, ended, tokens_per_s
@@ -92,8 +94,9 @@ class Turn(Vertical):
         if self.end is None:
             return
         if self.answer is not None:
-            await self.answer.add(self.end.message.content)
-            await self.answer.finish()
+            with suppress(MountError):  # another conversation has been chosen meanwhile
+                await self.answer.add(self.end.message.content)
+                await self.answer.finish()
         self._say(end_line(self.end))
 
     @property
