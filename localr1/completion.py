@@ -33,8 +33,9 @@ def choices(text: str) -> list[Choice]:
     command = COMMANDS.get(typed[1]) if typed else None
     if typed is None or command is None:
         return []
-    words = [word for word in command.takes if word not in (NUMBER, TEXT, PATH, MAYBE) and word.startswith(typed[2])]
-    found = [Choice(f"/{command.name} {word}", word) for word in words if word != typed[2]]
+    named = [word for part in command.shown.split("|") if (word := part.partition(" ")[0]).isalpha() and word.islower()]
+    words = dict.fromkeys([word for word in command.takes if word not in (NUMBER, TEXT, PATH, MAYBE)] + named)
+    found = [Choice(f"/{command.name} {word}", word) for word in words if word.startswith(typed[2]) and word != typed[2]]
     if command.name in _OWN:
         found += [Choice(f"/{command.name} {word}", word, help) for word, help in _OWN[command.name](typed[2]) if word != typed[2]]
     return found + _paths(command, typed[2]) if PATH in command.takes else found

@@ -13,7 +13,7 @@ def texts(typed: str) -> list[str]:
 
 
 def test_names_with_what_they_take() -> None:
-    assert texts("/rer") == ["/reroll"] and texts("/thi") == ["/think "]
+    assert texts("/lon") == ["/longer"] and texts("/thi") == ["/think "]
     assert texts("/clea") == ["/new"]
     assert choices("/budg")[0].shown == COMMANDS["budget"].usage and choices("/budg")[0].help == COMMANDS["budget"].help
     assert len(choices("/")) == len(COMMANDS)
@@ -24,6 +24,8 @@ def test_words_that_a_command_takes() -> None:
     assert texts("/think ") == ["/think auto", "/think off", "/think force"]
     assert texts("/think o") == ["/think off"]
     assert texts("/think off") == texts("/think off Why?") == texts("/new ") == []
+    assert texts("/copy ") == ["/copy answer", "/copy code", "/copy thought", "/copy all"] and texts("/system ") == ["/system off"]
+    assert texts("/theme h") == ["/theme high-contrast"] and texts("/save ") == []
     assert texts("/budget ") == ["/budget off"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,11 @@ from textual.events import Paste
 from tui.driving import THINK, ask, chat, press, screen, send, settle, shows, until
 
 from localr1.attachments import Attachment
+from localr1.store import Store
+from localr1.tui.app import ChatApp
 from localr1.tui.tray import Chip, fit
 from localr1.tui.turn import Turn
+from scripted import ScriptedBackend
 
 
 @pytest.fixture(autouse=True)
@@ -45,11 +49,6 @@ async def test_a_file_goes_before_the_question_and_is_a_chip_in_the_transcript()
 
 
 async def test_counts_are_estimates_until_the_model_is_there():
-    import threading
-
-    from localr1.tui.app import ChatApp
-    from scripted import ScriptedBackend
-
     go = threading.Event()
 
     def open_backend(say):
@@ -194,6 +193,25 @@ async def test_a_question_that_cannot_be_asked_comes_back_with_its_files():
         await until(lambda: app.query(Turn) and app.turn is None)
         await until(lambda: app.input.text == "What?")
         await shows(app, "notes.txt 18 B")
+
+
+async def test_a_conversation_that_is_resumed_shows_and_gives_back_the_same(tmp_path: Path):
+    history = tmp_path / "history.db"
+    app = ChatApp(lambda say: ScriptedBackend([*THINK, "Fine"]), history=history)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await send(app, pilot, "/file notes.txt")
+        await ask(app, pilot, "What does it say?")
+    with Store(history) as store:
+        assert [each.title for each in store.conversations()] == ["[notes.txt] What does it say?"]
+    app = ChatApp(lambda say: ScriptedBackend(), history=history)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await send(app, pilot, "/resume say")
+        await shows(app, "[notes.txt 18 B]")
+        await shows(app, "What does it say?")
+        assert "of text" not in screen(app)
+        await send(app, pilot, "/revise")
+        await until(lambda: app.input.text == "What does it say?")
+        await shows(app, "notes.txt 18 B · 82 tokens ×")
 
 
 def test_chips_that_do_not_fit_are_counted():
