@@ -19,7 +19,7 @@ from teacher import Teacher, TeacherConfig
 from torch import Tensor
 from trainer import fit, launch, load, mine, options, summed
 
-BIAS_SPEED, BIAS_RESTS = 0.002, 0.9  # rests: from this share of the steps on
+BIAS_RESTS = 0.9  # share of the steps from which on the routers' biases stay as they are
 MTP_WEIGHT, MTP_BEGINS = 0.1, 0.5
 
 
@@ -44,7 +44,7 @@ def train(args: argparse.Namespace) -> None:
 
     def gradients(step: int) -> dict[str, float]:
         if step:
-            teacher.balance(BIAS_SPEED if step < BIAS_RESTS * args.steps else 0.0)
+            teacher.balance(args.bias_speed if step < BIAS_RESTS * args.steps else 0.0)
         batch = documents(args.seed, step, args.documents)
         trained = sum(sum(d[1]) for d in batch)
         ids, weights, view = packed(mine(batch), args.device)
@@ -70,4 +70,5 @@ def train(args: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = options(__doc__, steps=4800)
     parser.add_argument("--base", type=Path, metavar="TRAIN.pt", help="weights to begin with (default: random ones)")
+    parser.add_argument("--bias-speed", type=float, default=0.002, help="of the routers' biases against the load, a step")
     launch(train, parser.parse_args())

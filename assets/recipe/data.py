@@ -62,6 +62,11 @@ def document(rng: random.Random) -> Document:
             earlier = draw(rng, "letters")
             turns[-1] = (earlier.question, earlier.answer)
             problem = follow_up(rng, earlier)
+    return written(turns, problem)
+
+
+def written(turns: list[tuple[str, str]], problem: Problem) -> Document:
+    """The conversation that ends with this problem's worked trace."""
     ids = encode(prompt(turns, problem.question))
     weights = [0] * len(ids)
     reply = f"{problem.thought}\n{END_THINK}\n\n{problem.answer}{EOS}"

@@ -11,7 +11,8 @@ import json
 from pathlib import Path
 
 import torch
-from data import FAMILIES, encode, evaluation, prompt
+from cold_start import cross_entropy, packed
+from data import FAMILIES, Document, encode, evaluation, prompt, written
 from rewards import BACKTRACKS, right
 from sampling import sample, split_reply
 from student import Student, StudentConfig
@@ -39,6 +40,32 @@ def measure(model: nn.Module, problems: int, temperature: float, seed: int = 0) 
     return table | {"backtracks": waits / len(asked), "tokens": tokens / len(asked)}
 
 
+def worked(problems: int, seed: int = 0) -> list[Document]:
+    """Held-out problems with the generators' worked traces."""
+    asked = [p for family in FAMILIES for p in itertools.islice(evaluation(seed, family), problems)]
+    return [written([], p) for p in asked]
+
+
+@torch.no_grad()
+def loss(model: nn.Module, documents: list[Document]) -> float:
+    """Cross-entropy on thoughts and answers, nats a token."""
+    total = 0.0
+    for i in range(0, len(documents), 16):
+        ids, weights, view = packed(documents[i : i + 16], "cpu")
+        total += float(cross_entropy(model(ids, view), ids, weights, 1))
+    return total / sum(sum(d[1]) for d in documents)
+
+
+@torch.no_grad()
+def load(teacher: Teacher, documents: list[Document]) -> dict[int, list[float]]:
+    """Layer -> each routed expert's share of the tokens' choices."""
+    teacher.train()  # counts
+    for i in range(0, len(documents), 16):
+        ids, _, view = packed(documents[i : i + 16], "cpu")
+        teacher.mtp_logits(teacher.hidden(ids, view), ids, view)
+    return teacher.balance(0.0)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", choices=["student", "teacher"])
@@ -46,7 +73,16 @@ if __name__ == "__main__":
     parser.add_argument("--problems", type=int, default=100)
     parser.add_argument("--temperature", type=float, default=0)
     parser.add_argument("--seed", type=int, default=0)
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--load", action="store_true", help="the teacher's load per expert instead")
+    what.add_argument("--loss", action="store_true", help="the loss on worked traces instead")
     args = parser.parse_args()
     model = Teacher(TeacherConfig()) if args.model == "teacher" else Student(StudentConfig())
     model.load_state_dict(torch.load(args.checkpoint, map_location="cpu", weights_only=True)["model"])
-    print(json.dumps({k: round(v, 4) for k, v in measure(model, args.problems, args.temperature, args.seed).items()}))
+    if args.load:
+        table = load(model, worked(args.problems, args.seed))
+        print("\n".join(f"layer {i}: " + " ".join(f"{100 * share:5.1f}%" for share in shares) for i, shares in table.items()))
+    elif args.loss:
+        print(f"{loss(model, worked(args.problems, args.seed)):.5f}")
+    else:
+        print(json.dumps({k: round(v, 4) for k, v in measure(model, args.problems, args.temperature, args.seed).items()}))

@@ -8,11 +8,13 @@ import pytest
 
 from backends.reference.model import Model
 from backends.reference.mtp import MtpModule
+from localr1 import paths
+from localr1.models import BUNDLED
 from localr1.student import recipe
 
 torch: Any = pytest.importorskip("torch")
-layers, teacher, export, grpo, distill, sampling, upcycle, data, trainer = recipe(
-    "layers", "teacher", "export", "grpo", "distill", "sampling", "upcycle", "data", "trainer"
+layers, teacher, export, grpo, distill, sampling, upcycle, data, trainer, measure = recipe(
+    "layers", "teacher", "export", "grpo", "distill", "sampling", "upcycle", "data", "trainer", "measure"
 )
 IDS = torch.tensor([[5, 17, 99, 250, 3, 3, 80, 41, 7, 160, 11, 200]])
 
@@ -85,6 +87,19 @@ def test_an_upcycled_feed_forward_is_the_students() -> None:
         upcycle._experts(moe, mlp)
         x = torch.randn(1, 9, 256)
         torch.testing.assert_close(moe(x), mlp(x), atol=1e-4, rtol=0)
+
+
+def test_an_upcycled_teacher_goes_on_as_the_student_would() -> None:
+    student, model = upcycle.load_student(paths.assets() / BUNDLED), teacher.Teacher(teacher.TeacherConfig()).eval()
+    upcycle.upcycle(student, model, data.documents(2, 0, 24))
+    told = data.documents(2, 1, 6)
+    assert measure.loss(student, told) < 0.05
+    assert measure.loss(model, told) < 0.3  # random weights: 5.8
+
+
+def test_load_is_counted_by_layer(model: Any) -> None:
+    shares = measure.load(model, data.documents(2, 0, 2))
+    assert list(shares) == [1, 2, 3, 4] and all(sum(s) == pytest.approx(1) for s in shares.values())
 
 
 def test_gains_are_clipped_and_distance_costs() -> None:
