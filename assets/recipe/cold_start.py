@@ -41,6 +41,9 @@ def train(args: argparse.Namespace) -> None:
     teacher = Teacher(TeacherConfig()).to(args.device)
     if args.base is not None:
         load(args.base, teacher)
+    if args.mtp_only:
+        teacher.requires_grad_(False).eval()
+        teacher.model.layers[-1].requires_grad_(True).train()
 
     def gradients(step: int) -> dict[str, float]:
         if step:
@@ -52,7 +55,7 @@ def train(args: argparse.Namespace) -> None:
             hidden = teacher.hidden(ids, view)
             loss = cross_entropy(teacher.lm_head(hidden), ids, weights, 1) / trained
             figures = [loss.detach()]
-            if step >= MTP_BEGINS * args.steps:
+            if args.mtp_only or step >= MTP_BEGINS * args.steps:
                 mtp = cross_entropy(teacher.mtp_logits(hidden, ids, view), ids, weights, 2) / trained
                 figures.append(mtp.detach())
                 loss = loss + MTP_WEIGHT * mtp
@@ -71,4 +74,5 @@ if __name__ == "__main__":
     parser = options(__doc__, steps=4800)
     parser.add_argument("--base", type=Path, metavar="TRAIN.pt", help="weights to begin with (default: random ones)")
     parser.add_argument("--bias-speed", type=float, default=0.002, help="of the routers' biases against the load, a step")
+    parser.add_argument("--mtp-only", action="store_true", help="train the MTP layer and leave the rest as it is, as after later stages")
     launch(train, parser.parse_args())
