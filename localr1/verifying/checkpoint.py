@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from localr1.verifying.goldens import FLOAT32, SHARE
 from localr1.verifying.lines import Check, Line, Skipped, gate
-from localr1.verifying.subject import QUESTIONS, Subject
+from localr1.verifying.subject import QUESTIONS, WINDOW_TOKENS, WINDOWS, Subject
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,6 +43,7 @@ def checkpoint_checks(subject: Subject) -> list[Check]:
     found = [
         Check(f"{subject.name}: tokenizer round trips", lambda: round_trips(subject)),
         Check(f"{subject.name}: prefill + decode = full", lambda: prefill_and_decode(subject)),
+        Check(f"{subject.name}: longer texts", lambda: left_out(subject)),
     ]
     if config.mla is not None:
         found.append(Check(f"{subject.name}: MLA naive = absorbed", lambda: naive_and_absorbed(subject)))
@@ -65,6 +66,14 @@ def round_trips(subject: Subject) -> Iterator[Line]:
         ids = backend.encode([Text(text)])
         failed += backend.decode(ids) != text or not added.isdisjoint(ids)
     yield gate(f"{subject.name}: tokenizer round trips", failed, 0, "texts lost", f"{len(TEXTS)} texts, spelled control tokens among them")
+
+
+def left_out(subject: Subject) -> Iterator[Line]:
+    windows, tokens = len(subject.windows), len(subject.windows[0])
+    if windows * tokens < WINDOWS * WINDOW_TOKENS:
+        what = f"{windows} x {tokens} tokens are read instead of {WINDOWS} x {WINDOW_TOKENS}"
+        why = f"{subject.parameters[1] / 1e6:,.0f}M parameters a token take numpy long"
+        yield Line(f"{subject.name}: longer texts", "skipped", note=f"{what}: {why}, or the model's context is shorter")
 
 
 def prefill_and_decode(subject: Subject) -> Iterator[Line]:

@@ -32,8 +32,9 @@ def drawn_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def subject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Subject]:
     """A folder to verify, briefly."""
-    monkeypatch.setattr("localr1.verifying.subject.WINDOW_TOKENS", 48)
-    monkeypatch.setattr("localr1.verifying.subject.WINDOWS", 2)
+    for module in ("subject", "checkpoint"):
+        monkeypatch.setattr(f"localr1.verifying.{module}.WINDOW_TOKENS", 48)
+        monkeypatch.setattr(f"localr1.verifying.{module}.WINDOWS", 2)
     monkeypatch.setattr("localr1.verifying.checkpoint.NEW_TOKENS", 8)
     return lambda folder: Subject(folder.name, folder, tmp_path)
 

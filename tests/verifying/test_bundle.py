@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from localr1 import cli
 from localr1.verifying import bundle, engines
+from localr1.verifying.lines import Check, Line
 
 LIMIT_S = 120
 
@@ -27,6 +29,23 @@ def test_the_bundle_briefly(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     assert found["model"] == "the bundle" and names[:2] == ["checksums of the bundle", "E4M3 codes decoded"] and "r1-tiny: Q8_0" in names
     assert {line["status"] for line in found["lines"]} <= {"PASS", "skipped"}
     assert any(name.startswith(bundle.TEACHER) for name in names)
+
+
+def test_ctrl_c_leaves_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    folders: list[Path] = []
+
+    def interrupted(assets: Path, scratch: Path) -> list[Check]:
+        def run() -> list[Line]:
+            (scratch / "half.gguf").write_bytes(b"half")
+            folders.append(scratch)
+            raise KeyboardInterrupt
+
+        return [Check("conversion", run)]
+
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("localr1.verifying.command.bundle_checks", interrupted)
+    assert cli.main(["verify"]) == 130
+    assert capsys.readouterr() == ("", "") and not folders[0].exists()
 
 
 @pytest.mark.slow

@@ -116,6 +116,8 @@ def test_a_large_model_reads_little(subject: Made, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(subjects, "WORK", 10**7)
     made = subject(STUDENT)
     assert (made.tokens, made.steps, [len(w) for w in made.windows]) == (12, 2, [12])
+    line = ran(checkpoint_checks(made))["longer texts"]
+    assert line.status == "skipped" and line.note.startswith("1 x 12 tokens are read instead of 2 x 48: 3M parameters a token")
 
 
 def test_a_bundle_without_its_teacher(tmp_path: Path) -> None:
