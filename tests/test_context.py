@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from machines import LINUX
 
-from backends.base import PromptTooLong
+from backends.base import Cancel, PromptTooLong, Sampling, Special, Text
+from backends.llamacpp import LlamaCppBackend
 from backends.model_file import ModelFile, Shape
 from localr1.chat import ChatSession
 from localr1.context import ContextFull, breakdown, reserve, to_drop, told, used
 from localr1.opening import larger_context
-from localr1.turn import Rules, WhenFull
+from localr1.turn import Rules, TurnEnd, WhenFull
 from scripted import ScriptedBackend
 
 REPLY = ["Hmm", ".", "</think>", "\n\n", "x" * 10]
@@ -136,3 +137,14 @@ def test_the_context_is_raised_as_far_as_training_and_memory_allow(now: int, fre
 
 def test_the_context_of_an_unknown_model_is_not_raised() -> None:
     assert larger_context(LINUX, ModelFile(Path("m.gguf"), "gguf", "new", "Q8_0", 10**6, 10**6, None), "f16", 512) == 0
+
+
+def test_of_a_follow_up_the_bundled_model_computes_the_new_text_alone(student: LlamaCppBackend) -> None:
+    session = ChatSession(student, Rules(Sampling(temperature=0), system="Be brief."))
+    list(session.send("What is 907 + 195?"))
+    session.prepare(Cancel())
+    *_, end = session.send("And 12 + 13?")
+    assert isinstance(end, TurnEnd)
+    new = [*student.encode([Text("And 12 + 13?")]), *student.encode([Special("<｜Assistant｜>"), Special("<think>"), Text("\n")])]
+    assert end.end.prompt_tokens - end.end.reused_tokens == len(new)
+    assert session.next_tokens < session.context_tokens - 20  # the thought is not sent again
