@@ -53,7 +53,7 @@ async def fill(app: ChatApp, pilot: Pilot[None]) -> None:
 
 
 async def test_near_the_end_a_warning_once_a_turn():
-    app, _ = chat([*["word "] * 4, *["more "] * 200], context=250, pause_s=0.01)
+    app, _ = chat([f"{i} " for i in range(400)], context=100, pause_s=0.01)
     async with app.run_test(size=(100, 24)) as pilot:
         await send(app, pilot, "Go")
         await shows(app, "% full · /context shows what fills it")
