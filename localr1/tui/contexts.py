@@ -120,7 +120,6 @@ class Contexts:
         """A new chat begins."""
         await self.close()
         self._warned = self._line = None
-        self._dropped = 0
 
     async def _carry_out(self, way: str) -> None:
         app, turn, self._about = self._app, self._about, None
