@@ -9,7 +9,6 @@ import platform
 import shutil
 import sys
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +187,8 @@ def _mlx(system: str, architecture: str, chip: str) -> Engine:
 
 def version(package: str) -> str:
     """Of an installed one; "" if it does not say, or is not there."""
+    from importlib import metadata
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 import stat
@@ -236,6 +237,7 @@ def run_chat(args: argparse.Namespace) -> int:
         from localr1.plain import PlainChat
 
         return PlainChat(opener, history=history, layers=layers).run(resume)
+    gc.disable()  # until the first paint: nothing that is imported goes
     from localr1.tui.app import ChatApp
 
     app = ChatApp(opener, history=history, layers=layers, resume=resume)

@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from localr1.chat import ChatSession
 from localr1.files import write_whole
 from localr1.history import History, Place
 from localr1.prompt import Message
-from localr1.store import Store, StoreError, Summary, Turn
+from localr1.store import StoreError
+
+if TYPE_CHECKING:
+    from localr1.store import Store, Summary, Turn
 
 MOST_BYTES = 100_000_000  # of a file that is read
 FORCE = "--force"

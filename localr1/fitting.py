@@ -6,8 +6,6 @@ import platform
 import time
 from typing import NamedTuple
 
-from backends.hardware import chip_name
-
 REST_BYTES = 10**9  # a context of a few thousand tokens, compute buffers, the program
 SHARE = 0.8  # of all memory, for a model: the system and other programs need the rest
 SHARE_APPLE = 0.75  # Metal's own limit for what is resident
@@ -56,6 +54,8 @@ def tokens_per_s(weight_bytes: float, bandwidth: Bandwidth) -> float:
 
 def bandwidth() -> Bandwidth:
     """Apple's figure where the chip is known, else measured: about half a second."""
+    from backends.hardware import chip_name
+
     chip = chip_name().removeprefix("Apple ") if is_apple_silicon() else ""
     if chip in _APPLE:
         return Bandwidth(_APPLE[chip] * 1e9, f"assumed: Apple's figure for the {chip}")

@@ -7,16 +7,15 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from backends import memory
 from backends.base import Backend, BackendError, ModelFileError
-from backends.dispatch import Asked, choose
-from backends.gguf_header import MAGIC
-from backends.hardware import Machine, look
-from backends.memory import CacheType, MemoryPlan, plan
-from backends.model_file import describe
 from localr1 import __version__, library, paths
+
+if TYPE_CHECKING:
+    from backends.dispatch import Asked
+    from backends.hardware import Machine
+    from backends.memory import CacheType, MemoryPlan
 
 BUNDLED = "r1-tiny"
 CONVERTED_FORMAT = "Q8_0"  # what a checkpoint folder is converted to before its first chat, where that fits
@@ -53,6 +52,8 @@ def resolve(name: str | None, backend: Asked = "auto") -> ModelSpec:
             raise ModelFileError(f"{path} is a folder of GGUF files; name one of them, for example {files[0]}")
         return ModelSpec(path.resolve().name, "folder", path)
     if path.is_file():
+        from backends.gguf_header import MAGIC
+
         with path.open("rb") as file:
             magic = file.read(len(MAGIC))
         if magic == MAGIC:
@@ -103,6 +104,12 @@ def open_model(spec: ModelSpec, wanted: Wanted = Wanted(), say: Tell = lambda li
 
     `say` is told what takes time. Raises BackendError (ImpossibleChoice, DoesNotFit among them) or quantize.QuantizeError.
     """
+    from backends import memory
+    from backends.dispatch import choose
+    from backends.hardware import look
+    from backends.memory import plan
+    from backends.model_file import describe
+
     machine, model = look(paths.cache()), describe(spec.path)
     decision = choose(machine, model, wanted.backend)
     why(decision.reason)
@@ -129,6 +136,8 @@ def open_model(spec: ModelSpec, wanted: Wanted = Wanted(), say: Tell = lambda li
 
 def _llamacpp(path: Path, machine: Machine, spec: ModelSpec, wanted: Wanted) -> Backend:
     from backends.llamacpp import LlamaCppBackend
+    from backends.memory import plan
+    from backends.model_file import describe
 
     fit = _checked(spec, plan(machine, describe(path), wanted.context, wanted.kv), wanted)
     context = fit.context if wanted.context is None else wanted.context

@@ -1,6 +1,8 @@
-"""What the whole chat costs while a thought streams: `python tests/bench_chat.py [--tokens 32000] [--trace] [--history] [--json]`.
+"""What the whole chat costs: `python tests/bench_chat.py [--terminal [--times 5]] [--tokens 32000] [--trace] [--history] [--json]`.
 
-Headless, 120x40. A scripted backend writes a thought at full speed on the engine's thread. Figures: CPU seconds of the event loop's
+--terminal: the real program on the bundled model, in a pseudo-terminal; medians. `localr1 --version`; from the start of the process to the
+first paint; from a key to its character on the screen, at rest and while the engine computes on all cores; memory of the whole screen
+without a model. Else while a thought streams: headless, 120x40. A scripted backend writes a thought at full speed on the engine's thread. Figures: CPU seconds of the event loop's
 thread; how late a timer of the event loop came meanwhile (median, p99, longest). --trace: with the trace open; --history: kept as it
 streams, and how large that is beside its text.
 """
@@ -12,13 +14,17 @@ import asyncio
 import gc
 import json
 import math
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from time import perf_counter, thread_time
+from time import perf_counter, sleep, thread_time
 
 from bench_trace import lateness, written
+from pseudo_terminal import LOCALR1, Terminal
 
 from backends.base import Cancel, End, Sampling, Token
 from localr1.tui.app import ChatApp
@@ -72,20 +78,85 @@ async def measure(tokens: int, trace: bool, history: Path | None) -> dict[str, f
     return found
 
 
+def in_terminal(times: int) -> dict[str, float]:
+    version, paint, at_rest, busy = list[float](), list[float](), list[float](), list[float]()
+    with tempfile.TemporaryDirectory() as folder:
+        here = {f"XDG_{name}_HOME": folder for name in ("DATA", "CONFIG")}
+        for _ in range(times):
+            began = perf_counter()
+            subprocess.run([*LOCALR1, "--version"], stdout=subprocess.DEVNULL, check=True)
+            version.append(perf_counter() - began)
+            began = perf_counter()
+            with Terminal("chat", "--no-history", "--temperature", "5", "--top-p", "1", **here) as terminal:
+                terminal.until("Ask something")
+                paint.append(perf_counter() - began)
+                terminal.until("4,096")
+                at_rest += typed(terminal)
+                terminal.type("\x03What is 2 + 2?\r")
+                terminal.until("Thinking")
+                busy += typed(terminal)
+        memory = float(
+            subprocess.run(
+                [sys.executable, "-c", _MEMORY], capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": "."}
+            ).stdout
+        )
+    return {
+        "version_s": statistics.median(version), "first_paint_s": statistics.median(paint), "key_at_rest_ms": 1e3 * statistics.median(at_rest),
+        "key_while_computing_ms": 1e3 * statistics.median(busy), "key_while_computing_p95_ms": 1e3 * statistics.quantiles(busy, n=20)[-1],
+        "memory_mb": memory, "load_average": os.getloadavg()[0],
+    }  # fmt: skip
+
+
+def typed(terminal: Terminal) -> list[float]:
+    """Seconds from a key to its character on the screen; the keys are those that no other text has."""
+    found = []
+    for key in "ΔЖΩЯΣЮΨЩΞЭ":
+        sleep(0.1)
+        began = perf_counter()
+        terminal.type(key)
+        terminal.until(key)
+        found.append(perf_counter() - began)
+    return found
+
+
+_MEMORY = """
+import asyncio, resource
+from localr1.tui.app import ChatApp
+
+async def run():
+    app = ChatApp(lambda say: 1 / 0)
+    async with app.run_test(size=(160, 50)) as pilot:
+        await pilot.press("ctrl+t", "f1", "escape", "ctrl+p", "escape")
+
+asyncio.run(run())
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)
+"""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=32_000)
     parser.add_argument("--trace", action="store_true")
     parser.add_argument("--history", action="store_true")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--terminal", action="store_true")
+    parser.add_argument("--times", type=int, default=5)
     args = parser.parse_args()
+    if args.terminal:
+        tell(in_terminal(args.times), args.json)
+        return
     with tempfile.TemporaryDirectory() as folder:
         found = asyncio.run(measure(args.tokens, args.trace, Path(folder) / "h.db" if args.history else None))
-    if args.json:
+    tell(found, args.json)
+
+
+def tell(found: dict[str, float], as_json: bool) -> None:
+    if as_json:
         print(json.dumps(found))
         return
+    width = max(map(len, found))
     for name, value in found.items():
-        print(f"{name:>16}  {value:,.2f}" if isinstance(value, float) else f"{name:>16}  {value:,}")
+        print(f"{name:>{width}}  {value:,.2f}" if isinstance(value, float) else f"{name:>{width}}  {value:,}")
 
 
 if __name__ == "__main__":

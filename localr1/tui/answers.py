@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from localr1.commands import Typed
 from localr1.copying import CopyError, copy_of
-from localr1.tui.answer import Answer
 
 if TYPE_CHECKING:
+    from localr1.tui.answer import Answer
     from localr1.tui.app import ChatApp, Handler
 
 
@@ -29,15 +29,20 @@ class Answers:
         """All of them, those to come too."""
         app = self._app
         app.raw_answers = not app.raw_answers
-        for answer in app.query(Answer):
+        for answer in self._shown():
             answer.show_raw(app.raw_answers)
         key = app.keymap.first("raw")
         app.status.hint(f"Answers as the model wrote them · {key} goes back" if app.raw_answers else f"Answers as they read · {key}: raw")
 
     async def redraw(self) -> None:
         """Formulas are to be shown in another way."""
-        for answer in self._app.query(Answer):
+        for answer in self._shown():
             await answer.finish()
+
+    def _shown(self) -> list[Answer]:
+        from localr1.tui.answer import Answer
+
+        return list(self._app.query(Answer))
 
     def copy(self, wanted: str) -> None:
         """Have the terminal put it on the clipboard (OSC 52), which many do, over SSH too."""

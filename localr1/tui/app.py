@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Container, Horizontal
-from textual.widgets import Markdown, Static
+from textual.widgets import Static
 
 from localr1.commands import Typed, parse
 from localr1.context import used
@@ -39,6 +43,9 @@ from localr1.tui.transcript import Transcript
 from localr1.tui.tray import Tray
 from localr1.tui.turn import Turn
 from localr1.turn import Rules
+
+if TYPE_CHECKING:
+    from textual.widgets import Markdown
 
 Handler = Callable[[Typed], Awaitable[None]]  # carries out a command
 
@@ -109,9 +116,15 @@ class ChatApp(Frame):
         self.input.focus()
         self.set_interval(1 / FRAMES_PER_S, self._tick)
         self._draw_status()
-        self.call_after_refresh(self.engine.start)
+        self.call_after_refresh(self._begin)
         if self._resume is not None:
             self.call_after_refresh(self.conversations.go_on, self._resume)
+
+    def _begin(self) -> None:
+        """What the first paint need not wait for."""
+        gc.enable()
+        self.engine.start()
+        Thread(target=import_module, args=("localr1.tui.answer",), daemon=True).start()  # the first answer would wait for it
 
     def on_resize(self, event: events.Resize) -> None:
         self.screen_stack[0].query_one("#body").set_class(event.size.width >= _WIDE, "wide")

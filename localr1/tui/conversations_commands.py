@@ -12,11 +12,12 @@ from localr1.chat import ChatSession
 from localr1.commands import Typed
 from localr1.conversations import Opened
 from localr1.history import Place
-from localr1.store import Store, StoreError
+from localr1.store import StoreError
 from localr1.trace.words import count, on_one_line
 from localr1.tui.turn import Kept, Turn
 
 if TYPE_CHECKING:
+    from localr1.store import Store
     from localr1.tui.app import ChatApp, Handler
 
 _T = TypeVar("_T")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from textual import events
 from textual.app import ComposeResult
@@ -18,11 +19,13 @@ from localr1.endings import end_line, ended, tokens_per_s
 from localr1.history import Place
 from localr1.trace.loops import Loop
 from localr1.trace.record import Trace
-from localr1.tui.answer import Answer
 from localr1.tui.engine import Exchange, Failed
 from localr1.tui.question import question_content
 from localr1.tui.thought import Thought
 from localr1.turn import AnswerDelta, LoopFound, ThoughtDelta, TurnEnd
+
+if TYPE_CHECKING:
+    from localr1.tui.answer import Answer
 
 EVENTS_A_FRAME = 400  # more would hold up the keys; 30 frames a second take in ten times what any model writes
 
@@ -72,6 +75,8 @@ class Turn(Vertical):
             seconds = trace.thought_tokens[-1].at_s if trace.thought_tokens else None
             turn.thought = Thought.kept(trace.thought, kept.thought_tokens, seconds, turn.end.thought_end)
         if trace.answer.strip():
+            from localr1.tui.answer import Answer
+
             turn.answer = Answer()
         return turn
 
@@ -163,6 +168,8 @@ class Turn(Vertical):
 
     async def _add_answer(self, text: str) -> None:
         if self.answer is None:
+            from localr1.tui.answer import Answer
+
             self.answer = Answer()
             await self.mount(self.answer, before=self._note)
         await self.answer.add(text)
