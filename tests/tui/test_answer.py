@@ -200,3 +200,11 @@ async def test_a_key_copies_the_answer_and_a_command_whatever_is_named(monkeypat
     answer = "So $x^2$\n```\na\n```"
     assert copied[:4] == [answer, "a\n", "Let me count.", f"<think>\nLet me count.\n</think>\n\n{answer}"]
     assert copied[4].startswith("w w")
+
+
+async def test_long_lines_of_code_wrap():
+    """What is beyond the edge would be left out unseen."""
+    app, _ = chat([*THINK, f"```\n{'word ' * 30}END\n```"])
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ask(app, pilot)
+        await shows(app, "END")
