@@ -14,7 +14,7 @@ from textual.widgets import Static
 from localr1.commands import help_rows
 from localr1.keys import PLACES, Keymap
 
-_COLUMN = 28
+_COLUMN = 30  # of keys, at most
 
 
 class HelpScreen(ModalScreen[None]):
@@ -24,20 +24,24 @@ class HelpScreen(ModalScreen[None]):
 
     def __init__(self, keymap: Keymap, commands_first: bool = False) -> None:
         super().__init__()
-        self._content = help_content(keymap, commands_first)
+        self._groups = groups(keymap, commands_first)
 
     def compose(self) -> ComposeResult:
+        from rich.table import Table
+        from rich.text import Text
+
         with VerticalScroll():
-            yield Static(self._content)
+            for title, rows in self._groups:
+                table = Table.grid(padding=(0, 2, 0, 0))
+                table.add_column(max_width=_COLUMN)
+                table.add_column()
+                for name, what in rows:
+                    table.add_row(Text(name, "bold"), Text(what))
+                yield Static(Content.styled(title, "underline"))
+                yield Static(table, classes="rows")
 
 
-def help_content(keymap: Keymap, commands_first: bool = False) -> Content:
-    keys = [_group(place, keymap.rows(place)) for place in PLACES]
-    commands = [_group(title, rows) for title, rows in help_rows()]
-    return Content("\n\n").join(commands + keys if commands_first else keys + commands)
-
-
-def _group(title: str, rows: list[tuple[str, str]]) -> Content:
-    lines = [Content.styled(title, "bold")]
-    lines += [Content.assemble("  ", (f"{name:{_COLUMN}}", "dim"), " ", text) for name, text in rows]
-    return Content("\n").join(lines)
+def groups(keymap: Keymap, commands_first: bool = False) -> list[tuple[str, list[tuple[str, str]]]]:
+    """A title each, then keys, or how a command is written, and what they do."""
+    keys = [(place, keymap.rows(place)) for place in PLACES]
+    return help_rows() + keys if commands_first else keys + help_rows()
