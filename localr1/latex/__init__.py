@@ -24,7 +24,8 @@ _CODE_OR_START = (
 def in_pieces(formula: str) -> tuple[tuple[str, bool], ...] | None:
     """On one line; True: this piece is boxed. None: it cannot be read."""
     from localr1.latex.line import pieces
-    from localr1.latex.parse import Unreadable, parse
+    from localr1.latex.parse import parse
+    from localr1.latex.tree import Unreadable
 
     try:
         return tuple(pieces(parse(formula)))
@@ -42,7 +43,8 @@ def on_one_line(formula: str) -> str | None:
 def in_lines(formula: str) -> tuple[str, ...] | None:
     """Laid out over as many lines as it takes. None: it cannot be read, or would be too large."""
     from localr1.latex.block import block
-    from localr1.latex.parse import Unreadable, parse
+    from localr1.latex.parse import parse
+    from localr1.latex.tree import Unreadable
 
     try:
         return block(parse(formula))

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from localr1.latex.line import line, only, script
-from localr1.latex.parse import Accented, Boxed, Fenced, Fraction, Node, Root, Row, Scripts, Symbol, Table, Unreadable
 from localr1.latex.spacing import Spaced, ordinary, spaced
+from localr1.latex.tree import RULE, Accented, Boxed, Fenced, Fraction, Node, Root, Row, Scripts, Symbol, Table, Unreadable
 
 _MOST_CELLS = 20_000
 
@@ -177,9 +177,11 @@ def _table(table: Table) -> _Box:
     widths = [max(row[column].width for row in cells) for column in range(columns)]
     loose = any(len(box.lines) > 1 for row in cells for box in row)
     rows: list[_Box] = []
-    for row in cells:
+    for row, nodes in zip(cells, table.rows, strict=True):
         rows += [_text("")] * (loose and bool(rows))
-        rows.append(_beside(_spread(row, widths, table)))
+        rows.append(_text(RULE.text) if nodes == (RULE,) else _beside(_spread(row, widths, table)))
+    width = max(row.width for row in rows)
+    rows = [_text("─" * width) if row.lines == (RULE.text,) else row for row in rows]
     stack = _stack(rows, sum(len(box.lines) for box in rows) // 2, "<")
     return _fenced(table.left, stack, table.right)
 

@@ -72,13 +72,13 @@ def _closed(text: str, at: int, length: int, closing: str, display: bool) -> Fou
 
 
 def _double_dollar(text: str, at: int) -> Found | None:
-    return None if text.startswith("$$$", at) else _closed(text, at, 2, "$$", display=True)
+    return None if text.startswith("$$$", at) or text[at - 1 : at] == "$" else _closed(text, at, 2, "$$", display=True)
 
 
 def _dollar(text: str, at: int) -> Found | None:
     before = text[at - 1 : at]
     inside = _TO_DOLLAR.match(text, at + 1, at + MOST_CHARACTERS)
-    if inside is None or before.isalnum() or not inside[0] or inside[0][0].isspace() or inside[0][-1].isspace():
+    if inside is None or before.isalnum() or before == "$" or not inside[0] or inside[0][0].isspace() or inside[0][-1].isspace():
         return None
     end = inside.end()
     if not text.startswith("$", end) or text.startswith("$$", end) or text[end + 1 : end + 2].isdigit():

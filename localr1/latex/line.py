@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from localr1.latex import symbols
-from localr1.latex.parse import Accented, Boxed, Fenced, Fraction, Node, Root, Row, Scripts, Symbol, Table
 from localr1.latex.spacing import ordinary, spaced
+from localr1.latex.tree import Accented, Boxed, Fenced, Fraction, Node, Root, Row, Scripts, Symbol, Table
 
 _LETTER = re.compile("[^\\s\u0300-\u036f\u20d0-\u20ff][\u0300-\u036f\u20d0-\u20ff]*")  # and the accents it has
 _ROOTS = {"": "√", "2": "√", "3": "∛", "4": "∜"}

@@ -7,87 +7,17 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
-from typing import Literal
 
 from localr1.latex import symbols
 from localr1.latex.delimiters import MOST_CHARACTERS
+from localr1.latex.tree import RULE, Accented, Boxed, Fenced, Fraction, Kind, Node, Root, Row, Scripts, Symbol, Table, Unreadable
 
 DEEPEST = 40  # groups in groups
-
-Kind = Literal["letter", "number", "binary", "relation", "comma", "open", "close", "big", "function", "text", "space"]
-
-
-class Unreadable(Exception):
-    """The formula says something that is not known here."""
-
-
-@dataclass(frozen=True, slots=True)
-class Symbol:
-    text: str
-    kind: Kind = "letter"
-    limits: bool = False  # its scripts stand above and below
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    items: tuple[Node, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Fraction:
-    top: Node
-    bottom: Node
-    bar: bool = True  # without: n choose k
-
-
-@dataclass(frozen=True, slots=True)
-class Root:
-    body: Node
-    index: Node | None
-
-
-@dataclass(frozen=True, slots=True)
-class Scripts:
-    base: Node
-    sub: Node | None
-    sup: Node | None
-    limits: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Fenced:
-    left: str
-    body: Node
-    right: str
-
-
-@dataclass(frozen=True, slots=True)
-class Accented:
-    body: Node
-    mark: str  # a combining character
-
-
-@dataclass(frozen=True, slots=True)
-class Boxed:
-    body: Node
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """`aligned`: the columns meet, right- and left-aligned by turns; otherwise they are a matrix's."""
-
-    left: str
-    rows: tuple[tuple[Node, ...], ...]
-    right: str
-    aligned: bool = False
-
-
-Node = Symbol | Row | Fraction | Root | Scripts | Fenced | Accented | Boxed | Table
 
 _TOKEN = re.compile(r"\\(?:operatorname\*|[A-Za-z]+|.)|\s+|.", re.DOTALL)
 _TEXT = re.compile(r"(?:[^\\{}$]|\\[ $%#&_{},])*")
 _FRACTIONS = {"frac": True, "dfrac": True, "tfrac": True, "cfrac": True, "binom": False, "dbinom": False, "tbinom": False}
+_SKIPPED = re.compile(r"\*?\{[^{}\\]*\}")
 _NAME = re.compile(r"\{([A-Za-z]+\*?)\}")
 
 
@@ -186,7 +116,7 @@ class _Parser:
             return Symbol(c, "close")
         if c in "$#^_":
             raise Unreadable(f"{c} out of place")
-        return Symbol(" ", "space") if c == "~" else Symbol(c)
+        return Symbol(" ", "space") if c == "~" else Symbol(c, _KIND_OF.get(c, "letter"))
 
     def _scripts(self, base: Node) -> Node:
         """What is raised and lowered behind `base`, in either order."""
@@ -232,6 +162,9 @@ class _Parser:
     def _command(self, name: str) -> list[Node]:
         if name in symbols.IGNORED:
             return []
+        if name in symbols.SKIPPED:
+            self._skip()
+            return [Symbol("  ", "space")] if name == "hspace" else []
         if name in symbols.SPACES:
             return [Symbol(symbols.SPACES[name], "space")] if symbols.SPACES[name] else []
         for table, kind in _KINDS:
@@ -254,6 +187,12 @@ class _Parser:
             raise Unreadable(f"\\{name}")
         node: Node = structure()
         return [node]
+
+    def _skip(self) -> None:
+        found = _SKIPPED.match(self._text, self._at)
+        if found is None:
+            raise Unreadable("an argument is missing")
+        self._at = found.end()
 
     def _not(self) -> Node:
         items = self._item()
@@ -339,7 +278,17 @@ class _Parser:
     def _tag_(self) -> Node:
         return Row((Symbol("    ", "space"), Fenced("(", self._texts("text"), ")")))
 
+    def _textcolor_(self) -> Node:
+        self._skip()
+        return self._argument()
+
     # tables
+
+    def _substack_(self) -> Node:
+        self._expect("{")
+        rows = self._rows("}", aligned=True)
+        self._expect("}")
+        return Table("", rows, "", aligned=True)
 
     def _begin_(self) -> Node:
         name = self._environment()
@@ -363,7 +312,7 @@ class _Parser:
         return found[1]
 
     def _columns(self) -> None:
-        found = re.compile(r"\s*\{[lcr0-9\s]*\}").match(self._text, self._at)
+        found = re.compile(r"\s*\{[lcr|0-9\s]*\}").match(self._text, self._at)
         if found is None:
             raise Unreadable("these columns")
         self._at = found.end()
@@ -373,6 +322,8 @@ class _Parser:
         rows: list[tuple[Node, ...]] = []
         cells: list[Node] = []
         while True:
+            while end == "\\end" and not cells and self._take("\\hline"):
+                rows.append((RULE,))
             cells.append(self._row("&", "\\\\", end))
             if self._take("&"):
                 continue
@@ -396,3 +347,5 @@ _KINDS: tuple[tuple[dict[str, str], Kind], ...] = (
     (symbols.CLOSING, "close"),
     ({"|": "‖", "vert": "|", "Vert": "‖", "backslash": "∖"}, "letter"),
 )
+
+_KIND_OF = {text: kind for table, kind in _KINDS for text in table.values() if not text.isascii()}

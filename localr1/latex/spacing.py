@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from localr1.latex.parse import Fenced, Node, Scripts, Symbol, Table
+from localr1.latex.tree import Fenced, Node, Scripts, Symbol, Table
 
 _BEFORE_SIGN = ("", "binary", "relation", "open", "comma", "big", "function")
 _ORDINARY = ("letter", "number", "close", "fenced", "text")

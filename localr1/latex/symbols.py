@@ -16,7 +16,7 @@ LETTERS = _table(r"""
     Gamma Γ Delta Δ Theta Θ Lambda Λ Xi Ξ Pi Π Sigma Σ Upsilon Υ Phi Φ Psi Ψ Omega Ω
     infty ∞ partial ∂ nabla ∇ hbar ℏ ell ℓ Re ℜ Im ℑ aleph ℵ wp ℘ imath ı jmath ȷ emptyset ∅ varnothing ∅ angle ∠ triangle △ degree °
     forall ∀ exists ∃ nexists ∄ neg ¬ lnot ¬ top ⊤ bot ⊥ prime ′ square □ Box □ blacksquare ■ checkmark ✓ star ⋆ clubsuit ♣ spadesuit ♠
-    heartsuit ♥ diamondsuit ♦ dots … ldots … cdots ⋯ vdots ⋮ ddots ⋱ dotsc … dotsb ⋯ pounds £ therefore ∴ because ∵ qed ∎ complement ∁
+    heartsuit ♥ diamondsuit ♦ dots … ldots … cdots ⋯ vdots ⋮ ddots ⋱ dotsc … dotsb ⋯ dotsm ⋯ dotsi ⋯ dotso … bigcirc ◯ pounds £ therefore ∴ because ∵ qed ∎ complement ∁
     % % $ $ # # & & _ _
 """)
 
@@ -30,7 +30,7 @@ RELATIONS = _table(r"""
     in ∈ notin ∉ ni ∋ subset ⊂ subseteq ⊆ subsetneq ⊊ supset ⊃ supseteq ⊇ prec ≺ preceq ⪯ succ ≻ succeq ⪰ mid | nmid ∤ parallel ∥ perp ⊥
     vdash ⊢ models ⊨ to → rightarrow → longrightarrow ⟶ leftarrow ← gets ← leftrightarrow ↔ Rightarrow ⇒ Longrightarrow ⟹ implies ⟹
     Leftarrow ⇐ impliedby ⟸ Leftrightarrow ⇔ Longleftrightarrow ⟺ iff ⟺ mapsto ↦ longmapsto ⟼ uparrow ↑ downarrow ↓ hookrightarrow ↪
-    rightharpoonup ⇀ rightleftharpoons ⇌ nearrow ↗ searrow ↘ leadsto ⇝ coloneqq ≔ triangleq ≜ asymp ≍ not ̸ lesssim ≲ gtrsim ≳
+    rightharpoonup ⇀ rightleftharpoons ⇌ nearrow ↗ searrow ↘ leadsto ⇝ coloneqq ≔ triangleq ≜ asymp ≍ not ̸ lesssim ≲ gtrsim ≳ colon :
 """)
 
 BIG = _table(r"""
@@ -71,6 +71,8 @@ MATRICES = {
 ALIGNED = frozenset(
     "aligned align align* alignedat gathered gather gather* split equation equation* eqnarray eqnarray* multline multline*".split()
 )
+
+SKIPPED = frozenset("label color hspace vspace".split())  # with what follows: layout, not text
 
 _SUPERSCRIPTS = dict(zip("0123456789+-=()abcdefghijklmnoprstuvwxyzABDEGHIJKLMNOPRTUVWαβγδεθιφχ′∗°†",
                          "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻᴬᴮᴰᴱᴳᴴᴵᴶᴷᴸᴹᴺᴼᴾᴿᵀᵁⱽᵂᵅᵝᵞᵟᵋᶿᶥᵠᵡ′*°†", strict=True))  # fmt: skip

@@ -60,6 +60,11 @@ x = 1 + 2
  1        ⎛n⎞
 ─── mv² + ⎜ ⎟
  2        ⎝k⎠""",
+    r"\begin{array}{r|r} 12 & a \\ +34 & b \\ \hline 46 & c \end{array}": """
+12   a
++34  b
+──────
+46   c""",
     r"e^{i\pi} x_B^2": """
  iπ
 e  x²

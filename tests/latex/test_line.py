@@ -88,6 +88,11 @@ TABLE = [
     (r"|\psi\rangle", "|ψ⟩"),
     (r"1{,}000 + 1,234.5 + 3.14", "1,000 + 1,234.5 + 3.14"),
     (r"\$5 + 100\% + 50%", "$5 + 100% + 50%"),
+    # layout
+    (r"\textcolor{red}{x} \color{blue} = y \label{eq:1} \hspace{1cm} \text{so}", "x = y  so"),
+    (r"\sum_{\substack{i < n \\ i > 0}} i", "∑_(i < n; i > 0) i"),
+    (r"\begin{array}{r} 12 \\ +34 \\ \hline 46 \end{array}", "[12; +34; ―; 46]"),
+    (r"2×3 ≤ 7", "2 × 3 ≤ 7"),
     # letters
     (r"\alpha\beta\Gamma\Omega", "αβΓΩ"),
     (r"\mathcal{L}(\mathbf{x}) \mathfrak{g} \mathbb{1}", "ℒ(x)𝔤𝟙"),
@@ -110,7 +115,7 @@ def test_a_formula_reads_as_it_should(formula: str, text: str):
     "formula",
     [
         r"\unknown{x}", r"\frac{1}{", r"\frac{1}", r"x^", r"x^2^3", r"x_1_2", "a & b", "}", "{", r"\left( x", r"x \right)", "\\",
-        r"\begin{foo} x \end{foo}", r"\begin{matrix} x \end{pmatrix}", r"\begin{array}{c|c} x & y \end{array}", r"\text{a $b$ c}",
+        r"\begin{foo} x \end{foo}", r"\begin{matrix} x \end{pmatrix}", r"\begin{array}{c@{}c} x & y \end{array}", r"\text{a $b$ c}",
         r"\text{a \textbf{b}}", "$x$", r"\mathbb{R x}", "x\x1b[31m", "x\u202ey", r"\not x", r"\hline", "{" * 100 + "x" + "}" * 100, "x" * 5000,
     ],
 )  # fmt: skip

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localr1.latex import render_text
-from localr1.latex.parse import Unreadable, parse
+from localr1.latex.parse import parse
+from localr1.latex.tree import Unreadable
 
 
 @pytest.mark.parametrize(
