@@ -158,6 +158,12 @@ class PlainChat:
             with interrupt_cancels(lambda: self.engine.cancel(exchange)):
                 end, told = write_reply(without(self._events(exchange), known), thought, answer, waits)
         except ReplyFailed as error:
+            larger = None if exchange.full is None or exchange.after is not None else exchange.full.larger
+            if self.engine.rules.when_full == "raise" and larger is not None:
+                say(f"The context is full. It is raised to {larger.wanted.context:,} tokens.")
+                self._open(larger)
+                self.play(self.engine.ask(exchange.question, **exchange.changes), waits, known)
+                return
             self._failed = True
             say(f"{error}\n")
             if exchange.after is None:

@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,23 @@ def test_a_full_context_is_a_line_with_what_can_be_done(monkeypatch, capsys):
     backend = ScriptedBackend(*[["</think>", "4"]] * 3, context=200)
     assert talk(monkeypatch, "".join(f"{i}" * 46 + "\n" for i in range(4)), lambda say: backend) == 1
     assert "the context is full: the conversation has" in capsys.readouterr().out and len(backend.seen) == 2
+
+
+class Growing(Opener):
+    """A script in whatever context is wanted, twice as large each time."""
+
+    def __call__(self, say: object) -> ScriptedBackend:
+        return ScriptedBackend(*[["</think>", f"in {self.wanted.context}"]] * 3, context=self.wanted.context or 0)
+
+    def larger(self, context_tokens: int) -> Opener:
+        return replace(self, wanted=replace(self.wanted, context=2 * context_tokens))
+
+
+def test_a_full_context_is_raised_if_that_is_set(monkeypatch, capsys):
+    opener = Growing(ModelSpec("scripted", "gguf", Path("s.gguf")), Wanted(context=200))
+    assert talk(monkeypatch, "".join(f"{i}" * 46 + "\n" for i in range(4)), opener, Rules(when_full="raise")) == 0
+    said = capsys.readouterr().out
+    assert "The context is full. It is raised to 400 tokens." in said and "in 400" in said
 
 
 def test_a_model_that_is_not_there_is_a_line(monkeypatch, capsys):

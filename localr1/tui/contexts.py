@@ -131,7 +131,7 @@ class Contexts:
             return
         if way == "raise" and larger is not None:
             app.models.switch(larger)
-        changes: dict[str, Any] = {"when_full": "drop"} if way == "drop" else {}
+        changes: dict[str, Any] = {**turn.exchange.changes, **({"when_full": "drop"} if way == "drop" else {})}
         if turn.end is not None:
             await app.begin(Turn(app.engine.go_on(question, **changes)))
         else:

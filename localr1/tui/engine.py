@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from threading import Thread
@@ -52,10 +52,11 @@ class Full:
 class Exchange:
     """One question and the events of its reply, which the worker appends and the screen takes. `after`: it follows so many turns (-1: all
     but the last; None: all), in place of those behind them. `trace`: what is kept of it, once it is over, and `place`: where.
-    `full`: what could be done, where the context ended it."""
+    `full`: what could be done, where the context ended it. `changes`: to the rules, for it alone."""
 
-    def __init__(self, question: str, after: int | None = None) -> None:
+    def __init__(self, question: str, after: int | None = None, changes: Mapping[str, Any] | None = None) -> None:
         self.question, self.after = question, after
+        self.changes = {} if changes is None else changes
         self.started_at: float | None = None  # time.monotonic() when the model got it
         self.cancelled = False
         self.trace: Trace | None = None
@@ -120,7 +121,7 @@ class Engine:
 
     def ask(self, question: str, after: int | None = None, **changes: Any) -> Exchange:
         """Play a turn as soon as the model is there and idle. `after`: as in Exchange. `changes`: to the rules, for this turn."""
-        exchange = Exchange(question, after)
+        exchange = Exchange(question, after, changes)
         self._put(lambda: self._play(exchange, lambda session: session.send(question, after, **changes)))
         return exchange
 
