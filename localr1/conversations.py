@@ -64,6 +64,8 @@ def find_in(file: Path, wanted: str) -> int:
     """As `find`; a reader makes no file."""
     if not file.exists():
         raise StoreError(_NONE)
+    from localr1.store import Store
+
     with Store(file) as store:
         return find(store, wanted)
 
