@@ -225,6 +225,8 @@ def run_chat(args: argparse.Namespace) -> int:
     on_terminal = all(stream and stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))  # Textual draws on stderr
     if not on_terminal and not args.plain:
         raise UsageProblem('the chat needs a terminal; without one, use: localr1 ask "your question", or localr1 chat --plain')
+    if os.environ.get("TERM") == "dumb" and not args.plain:
+        raise UsageProblem("this terminal says that it can only write lines (TERM is dumb); use: localr1 chat --plain")
     from localr1.history import history_file
     from localr1.opening import Opener, wanted
     from localr1.settings_layers import layers_for

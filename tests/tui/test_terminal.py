@@ -73,12 +73,19 @@ def test_ctrl_z_goes_back_to_the_shell_and_fg_comes_back() -> None:
         assert terminal.is_as_before(shell=True)
 
 
-def test_being_terminated_gives_the_terminal_back() -> None:
-    with Terminal("chat", "--no-history") as terminal:
+def test_the_mouse_can_be_left_to_the_terminal() -> None:
+    with Terminal("chat", "--no-history", "--no-mouse") as terminal:
         terminal.until("R1 Tiny")
+        assert "\x1b[?1000h" not in terminal.read and "\x1b[?1006h" not in terminal.read
         os.kill(terminal.pid, signal.SIGTERM)
         assert terminal.ended() == 128 + signal.SIGTERM
         assert terminal.is_as_before() and "Traceback" not in terminal.read
+
+
+def test_a_terminal_of_lines_gets_the_plain_chat_told() -> None:
+    with Terminal("chat", TERM="dumb") as terminal:
+        terminal.until("localr1 chat --plain")
+        assert terminal.ended() == 1
 
 
 def test_a_terminal_that_is_lost_ends_the_program_and_what_was_said_is_kept() -> None:
