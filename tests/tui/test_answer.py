@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from rich.segment import Segment
 from textual.app import App, ComposeResult
 from textual.containers import VerticalScroll
 from tui.driving import THINK, ask, chat, press, screen, send, settle, shows, until
+from tui.test_conversations import app_over, keep
 
 from localr1.tui.answer import Answer
 
@@ -208,3 +210,18 @@ async def test_long_lines_of_code_wrap():
     async with app.run_test(size=(80, 24)) as pilot:
         await ask(app, pilot)
         await shows(app, "END")
+
+
+async def test_answers_of_a_conversation_that_was_kept_are_shown_and_copied_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    keep(tmp_path / "history.db", [("Square?", "Hm.", "So $x^2$")])
+    app, _ = app_over(tmp_path / "history.db")
+    copied: list[str] = []
+    monkeypatch.setattr(app, "copy_to_clipboard", copied.append)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await press(pilot, "ctrl+r")
+        await send(app, pilot, "/resume square")
+        await shows(app, "So $x^2$")
+        await press(pilot, "ctrl+r")
+        await shows(app, "So x²")
+        await send(app, pilot, "/copy all")
+        await until(lambda: copied == ["<think>\nHm.\n</think>\n\nSo $x^2$"])
