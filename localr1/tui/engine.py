@@ -197,7 +197,9 @@ class Engine:
         before = self._opened
         self._close_backend()
         if not self._open(opening) and before is not None and not self._closing:
-            self._open(Opening(before.open_backend, self.rules))
+            again = Opening(before.open_backend, self.rules)
+            again.over = True  # it is not to be stopped, too
+            self._open(again)
             self.opening = opening  # its problem is what is to be told
         opening.over = True
 

@@ -55,7 +55,7 @@ class Models:
         elif self._pull is None:
             self._pull = Pull(pick.name)
         else:
-            self._app.status.hint(f"{self._pull.ref} is being pulled: Esc stops that")
+            self._app.status.hint(f"{self._pull.ref} is being pulled: {self._stops}")
 
     async def open(self, name: str) -> None:
         """Go on with the model of this name, and what is set for it."""
@@ -112,11 +112,18 @@ class Models:
 
     def progress(self) -> list[Field]:
         """The status bar's, while a model is pulled beside the chat."""
-        return [] if self._pull is None else [Field(f"{self._pull.progress} · Esc stops", 1)]
+        pull = self._pull
+        return [] if pull is None else [Field("Stopping the download" if pull.cancelled else f"{pull.progress} · {self._stops}", 1)]
 
     def fields(self) -> list[Field]:
         """The status bar's, while no model is there."""
         engine = self._app.engine
         if engine.failure and engine.opening.over:
             return [Field("No model · /model opens one, /quit leaves", 0), *self.progress()]
-        return [Field(f"{_SPINNER[int(monotonic() * 10) % len(_SPINNER)]} {engine.progress}", 0)]
+        line = f"{engine.progress}: stopping" if engine.opening.cancelled else engine.progress
+        fields = [Field(f"{_SPINNER[int(monotonic() * 10) % len(_SPINNER)]} {line}", 0)]
+        return fields if engine.opening.over or engine.opening.cancelled else [*fields, Field(self._stops, 1)]
+
+    @property
+    def _stops(self) -> str:
+        return f"{self._app.keymap.first('stop')} stops it"

@@ -94,6 +94,7 @@ async def test_failed_load_is_shown_with_its_remedy_and_the_question_comes_back(
         await press(pilot, "ctrl+c")
         await send(app, pilot, "/help")
         await shows(app, "close the thought and answer now")
+        await press(pilot, "escape")
         await send(app, pilot, "/quit")
     assert app.return_code == 1
 

@@ -88,22 +88,37 @@ async def test_without_any_model_the_chat_says_so_and_another_can_be_opened():
     assert app.return_code == 0
 
 
-async def test_opening_is_shown_in_place_and_escape_stops_it():
-    converting = threading.Event()
+async def test_opening_is_shown_in_place_and_escape_stops_it_and_never_the_old_one():
+    converting, stopping, reopening, go = (threading.Event() for _ in range(4))
 
     def slow(say: Callable[[str], None]) -> Backend:
-        while True:
-            say("Converting tensor 1 of 2")
-            converting.set()
-            threading.Event().wait(0.01)
+        try:
+            while True:
+                say("Converting tensor 1 of 2")
+                converting.set()
+                threading.Event().wait(0.01)
+        finally:
+            stopping.wait(10)
 
-    app, _ = chat([*THINK, "Adam"])
+    def old(say: Callable[[str], None]) -> Backend:
+        if converting.is_set():
+            reopening.set()
+            go.wait(10)
+            say("Loading it again")
+        return ScriptedBackend([*THINK, "Adam"])
+
+    app = ChatApp(old)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: app.engine.session)
         app.models.switch(slow)
         await until(converting.is_set)
-        await shows(app, "Converting tensor 1 of 2")
+        await shows(app, "Converting tensor 1 of 2 · Esc stops it")
         await press(pilot, "escape")
+        await shows(app, "Converting tensor 1 of 2: stopping")
+        stopping.set()
+        await until(reopening.is_set)
+        await press(pilot, "escape")
+        go.set()
         await shows(app, "The model could not be loaded: it was stopped")
         await ask(app, pilot)
         await shows(app, "Adam")
