@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -170,6 +173,18 @@ def test_a_file_that_cannot_be_written_is_read_on(history: History) -> None:
     assert talk.said() == ["One?", "3", "Two?", "5"] and "read-only" in history.problem
 
 
+def test_a_conversation_that_another_program_deletes_meanwhile(history: History, store: Store) -> None:
+    talk = Talk(history, [*THINK, "3"], [*THINK, "4"])
+    events = history.keep(talk.session, talk.session.send("One?"))
+    next(events)
+    store.delete(1)
+    assert list(events) and "there is no turn 1" in history.problem
+    history.new_conversation()
+    talk.session.reset()
+    talk.ask("Two?")
+    assert (history.problem, [each.title for each in store.conversations()]) == ("", ["Two?"])
+
+
 # ------------------------------------------------------------------------------------------------------- finding
 
 
@@ -291,3 +306,33 @@ def test_files_that_cannot_be_loaded_or_written(history: History, tmp_path: Path
             conversations.save(store, 1, str(tmp_path / name))
     assert conversations.save(store, 1, f"{tmp_path / 'other.md'} --force") == tmp_path / "other.md"
     assert [each.turns for each in store.conversations()] == [1]
+
+
+EXPORTING = """
+import sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from localr1 import conversations
+from localr1.store import Store
+with Store(Path(sys.argv[1])) as store:
+    for i in range(10_000):
+        conversations.save(store, 1, sys.argv[2] + " --force")
+        print(i, flush=True)
+"""
+
+
+def test_a_killed_export_leaves_a_whole_file(history: History, tmp_path: Path) -> None:
+    Talk(history, [*THINK, *(f"word{i} " for i in range(4000))]).ask("One?")
+    before, file = history.store().export(1), tmp_path / "c.json"
+    program = EXPORTING.format(root=str(Path(__file__).parents[1]))
+    for saves in (1, 2, 4):
+        with subprocess.Popen(
+            [sys.executable, "-c", program, str(tmp_path / "h.db"), str(file)], stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            for _ in range(saves):
+                process.stdout.readline()
+            process.send_signal(signal.SIGKILL)  # in the midst of the next one
+        assert json.loads(file.read_text(encoding="utf-8"))["turns"] == json.loads(json.dumps(before))["turns"]
+    assert history.store()._db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert json.loads(json.dumps(history.store().export(1))) == json.loads(json.dumps(before))

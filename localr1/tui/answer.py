@@ -42,14 +42,24 @@ class Answer(Markdown):
 
     async def add(self, text: str) -> None:
         """Costs what the last block costs. The caller waits, and brings what has come meanwhile in one piece."""
+        text = self._take(text)
+        self._draw_raw()
+        await self.append(text)
+
+    async def show(self, text: str) -> None:
+        """All of it at once."""
+        self._take(text)
+        await self.finish()
+
+    def _take(self, text: str) -> str:
+        """What is shown of it, behind what is there."""
         if len(self.text) > MOST_CHARACTERS:
-            return
+            return ""
         text = printable(text)
         if len(self.text) + len(text) > MOST_CHARACTERS:
             text = text[: MOST_CHARACTERS - len(self.text)] + _MORE
         self.text += text
-        self._draw_raw()
-        await self.append(text)
+        return text
 
     def reads_on(self, text: str) -> bool:
         """Whether the answer is another text than what has come; it is that from now on."""

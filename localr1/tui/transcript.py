@@ -16,7 +16,7 @@ from textual.widgets import Static
 from localr1.tui.thought import Thought
 from localr1.tui.turn import Kept, Turn
 
-FEW = 4  # turns that are mounted at once
+FEW = 3  # turns that are mounted at once
 
 WELCOME = Content.from_markup("""\
 [b $accent]localr1[/]
@@ -78,9 +78,10 @@ class Transcript(VerticalScroll, can_focus=False):
         start = max(0, len(kept) - FEW) if number is None else number - 1
         self._kept, self._before, self._behind = list(kept), list(kept[:start]), list(kept[start + FEW :])
         self._last = Turn.kept(kept[-1]) if kept else None
-        await self.query("Transcript > *").remove()
-        self._more = Static(classes="notice more")
-        await self.mount(self._more, *self._made(kept[start : start + FEW]))
+        with self.app.batch_update():  # laid out once
+            await self.query("Transcript > *").remove()
+            self._more = Static(classes="notice more")
+            await self.mount(self._more, *self._made(kept[start : start + FEW]))
         self.anchor(not self._behind and number is None)
         self._count_more()
         if number is not None:
@@ -108,7 +109,8 @@ class Transcript(VerticalScroll, can_focus=False):
             return
         self._mounting = True
         try:
-            if self._before and self.scroll_y < self.size.height:
+            above = self.max_scroll_y if self.is_anchored and not self._anchor_released else self.scroll_y
+            if self._before and above < self.size.height:
                 await self._mount_before()
             elif self._behind and self.max_scroll_y - self.scroll_y < self.size.height:
                 taken, self._behind = self._behind[:FEW], self._behind[FEW:]
@@ -123,7 +125,8 @@ class Transcript(VerticalScroll, can_focus=False):
         """What is seen stays where it is."""
         taken, self._before = self._before[-FEW:], self._before[:-FEW]
         below = self.max_scroll_y - self.scroll_y
-        await self.mount(*self._made(taken), after=self._more)
+        with self.app.batch_update():
+            await self.mount(*self._made(taken), after=self._more)
         self._count_more()
         self.call_after_refresh(lambda: self.scroll_to(y=self.max_scroll_y - below, animate=False, immediate=True))
 

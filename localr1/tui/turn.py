@@ -100,8 +100,7 @@ class Turn(Vertical):
             return
         if self.answer is not None:
             with suppress(MountError):  # another conversation has been chosen meanwhile
-                await self.answer.add(self.end.message.content)
-                await self.answer.finish()
+                await self.answer.show(self.end.message.content)
         self._say(end_line(self.end))
 
     @property

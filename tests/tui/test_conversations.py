@@ -8,11 +8,15 @@ import pytest
 from textual.pilot import Pilot
 from tui.driving import THINK, ask, press, screen, send, settle, shows, until
 
+from backends.base import Sampling
+from localr1.models import open_model, resolve
 from localr1.store import Store
 from localr1.store.schema import transaction
 from localr1.trace.record import Ended, Made, Trace
 from localr1.tui.app import ChatApp
+from localr1.tui.conversations_screen import ConversationsScreen
 from localr1.tui.turn import Turn
+from localr1.turn import Rules
 from scripted import ScriptedBackend
 
 
@@ -149,6 +153,20 @@ async def test_a_history_that_fails_is_told_in_a_line(tmp_path):
         await until(lambda: app.turn is None and "answer3" in screen(app))
         await settle(pilot)
         assert "Two?" not in screen(app) and app.engine.session.turns == 1
+
+
+async def test_a_disk_that_is_full_is_told_once_and_the_chat_goes_on(tmp_path):
+    app, _ = app_over(tmp_path / "h.db", *numbered(1), [*THINK, *(f"{i * 7919} " for i in range(3000))], *numbered(1), context=10**6)
+    async with app.run_test(size=(160, 40)) as pilot:
+        await ask(app, pilot, "One?")
+        db = app.engine.history.store()._db
+        db.execute(f"PRAGMA max_page_count = {db.execute('PRAGMA page_count').fetchone()[0]}")
+        await ask(app, pilot, "Two?")
+        await ask(app, pilot, "Three?")
+        await until(lambda: len(app.query(".notice.error")) == 1)
+        assert "This conversation is not kept" in str(app.query_one(".notice.error").content) and app.engine.session.turns == 3
+    with Store(tmp_path / "h.db") as store:
+        assert store.turn(1).trace.answer == "answer1"
 
 
 # ------------------------------------------------------------------------------------------------------- branches
@@ -345,3 +363,52 @@ async def test_a_branch_in_the_middle_is_shown_where_it_is(tmp_path):
         await over(app, pilot, backend, 1)
         await shows(app, "question40?")
         assert [turn.number for turn in app.query(Turn)][-2:] == [40, 41]
+
+
+async def test_the_bundled_model_chats_follows_up_edits_regenerates_quits_and_resumes(tmp_path):
+    """For real, with thoughts kept short."""
+    rules = Rules(Sampling(max_tokens=40, seed=1), think_budget=12)
+
+    def app() -> ChatApp:
+        return ChatApp(lambda say: open_model(resolve(None), say=say), rules, tmp_path / "h.db")
+
+    first = app()
+    async with first.run_test(size=(100, 40)) as pilot:
+        await until(lambda: first.engine.session, limit_s=60)
+
+        async def over(turns: int, number: int) -> None:
+            await until(lambda: first.turn is None and first.last.over and first.transcript.count == turns, limit_s=30)
+            await settle(pilot)
+            assert first.last.end is not None and first.last.number == number == first.engine.session.turns
+
+        await send(first, pilot, "What is 907 + 195?")
+        await over(1, 1)
+        await send(first, pilot, "And 907 + 196?")
+        await over(2, 2)
+        assert first.last.end.end.reused_tokens > 20  # of the turn before
+        await send(first, pilot, "/revise 2")
+        await until(lambda: first.input.text == "And 907 + 196?")
+        first.input.text = "And 907 + 197?"
+        await press(pilot, "enter")
+        await until(lambda: first.last.exchange.question == "And 907 + 197?")
+        await over(2, 2)
+        await send(first, pilot, "/reroll")
+        await until(lambda: first.last.exchange.place is not None and len(first.last.exchange.place.branches) == 3, limit_s=30)
+        await over(2, 2)
+        await shows(first, "‹ 3/3 ›")
+        said, ids = first.engine.session.history, first.engine.session.reply.ids
+        await send(first, pilot, "/quit")
+    second = app()
+    async with second.run_test(size=(100, 40)) as pilot:
+        await until(lambda: second.engine.session, limit_s=60)
+        await send(second, pilot, "/resume")
+        await until(lambda: isinstance(second.screen, ConversationsScreen) and second.screen.chosen)
+        await press(pilot, "enter")
+        await taken_over(second, 2)
+        assert second.engine.session.history == said and second.engine.session.reply.ids == ids and not second.engine.session.reply.by_text
+        await send(second, pilot, "/again")
+        await until(lambda: second.turn is None and second.last.over and second.last.end.given_tokens > 0, limit_s=30)
+        await send(second, pilot, "/branch 1")
+        await shows(second, "And 907 + 196?")
+    with Store(tmp_path / "h.db") as store:
+        assert [each.turns for each in store.conversations()] == [5]
