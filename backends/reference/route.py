@@ -12,8 +12,7 @@ from backends.reference.config import Config
 from backends.reference.model import Model, Record
 from backends.reference.moe import Routing
 
-CELL, LEFT, TOP = 14, 90, 46
-BOLD = ' font-weight="bold"'
+CELL, LEFT, TOP, WIDEST = 14, 90, 46, 400
 
 
 def routed(model: Model, texts: Sequence[Sequence[int]]) -> dict[int, Routing]:
@@ -72,22 +71,25 @@ Row = tuple[str, str, np.ndarray | None]  # its label, what its cells are called
 
 
 def _heat_map(title: str, rows: Sequence[Row]) -> str:
+    """Of few experts, cells are wide and say their share."""
     drawn = [values for _, _, values in rows if values is not None]
     columns, most = len(drawn[0]), max(values.max() for values in drawn)
-    width, height = LEFT + columns * CELL + 20, TOP + len(rows) * CELL + 30
-    cells = [
-        f'<rect x="{LEFT + e * CELL}" y="{TOP + i * CELL}" width="{CELL - 1}" height="{CELL - 1}" '
-        f'fill="{_shade(value / most)}"><title>{escape(name)}, expert {e}: {value:.1%} of tokens</title></rect>'
-        for i, (_, name, values) in enumerate(rows)
-        for e, value in enumerate([] if values is None else values)
-    ]
-    labels = [
-        f'<text x="{LEFT - 8}" y="{TOP + i * CELL + 11}" text-anchor="end"{"" if values is not None else BOLD}>{escape(label[:12])}</text>'
-        for i, (label, _, values) in enumerate(rows)
-    ]
+    wide = max(CELL, min(3 * CELL, WIDEST // columns))
+    width, height = LEFT + columns * wide + 20, TOP + len(rows) * CELL + 30
+    cells, labels = [], []
+    for i, (label, name, values) in enumerate(rows):
+        y, weight = TOP + i * CELL, "" if values is not None else ' font-weight="bold"'
+        labels.append(f'<text x="{LEFT - 8}" y="{y + 11}" text-anchor="end"{weight}>{escape(label[:12])}</text>')
+        for e, value in enumerate([] if values is None else values):
+            x, part = LEFT + e * wide, value / most
+            said = f"<title>{escape(name)}, expert {e}: {value:.1%} of tokens</title>"
+            cells.append(f'<rect x="{x}" y="{y}" width="{wide - 1}" height="{CELL - 1}" fill="{_shade(part)}">{said}</rect>')
+            if wide > 2 * CELL:
+                ink = "#fff" if part > 0.5 else "#333"
+                cells.append(f'<text x="{x + wide // 2}" y="{y + 10}" text-anchor="middle" font-size="9" fill="{ink}">{value:.0%}</text>')
     labels += [
-        f'<text x="{LEFT + e * CELL + CELL // 2}" y="{TOP + len(rows) * CELL + 14}" text-anchor="middle">{e}</text>'
-        for e in range(0, columns, 8 if columns > 16 else 1)
+        f'<text x="{LEFT + e * wide + wide // 2}" y="{TOP + len(rows) * CELL + 14}" text-anchor="middle">{e}</text>'
+        for e in range(0, columns, 1 if wide > CELL else 8)
     ]
     return "\n".join(
         [

@@ -67,6 +67,7 @@ def test_what_fails(drawn_teacher: Path, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(agreement, "speculate", lambda mtp, ids, new_tokens, count: iter([5] * new_tokens))
     failed = {line.name for line in run_checks(teacher_checks(found)) if line.status == "FAIL"}
     assert failed == {"FP8: KL of weights", "FP8: KL of full", "MTP: the same greedy text"}
+    found.problems = 100
     found.right = {"off": {"add": 90.0}, "weights": {"add": 90.0}, "full": {"add": 85.0}}
     assert [line.status for line in teacher.accuracy_lost(found)] == ["measured", "measured", "measured", "FAIL"]
 
