@@ -81,16 +81,14 @@ class Contexts:
             return True
         if turn.end is not None and turn.end.thought_tokens <= turn.end.answer_tokens:
             self._prepare()
+        self.typed(self._app.input.text)
         return False
 
     async def _full(self, turn: Turn, full: Full) -> None:
-        wish = self._app.engine.rules.when_full
-        ways = full.ways()
+        wish, ways = self._app.engine.rules.when_full, full.ways()
         self._about = turn
-        if wish in ways and wish != "ask":
-            await self._carry_out(wish)
-        elif wish == "stop" or len(ways) == 1:
-            await self._carry_out("stop")
+        if wish in ways or len(ways) == 1:
+            await self._carry_out(wish if wish in ways else "stop")
         else:
             self._choice = Choice("The context is full. What shall be done?", ways, waits=bool(self._app.input.text))
             await self._app.transcript.add(self._choice)

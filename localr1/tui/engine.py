@@ -262,16 +262,20 @@ class Engine:
                 if isinstance(event, TurnEnd):
                     exchange.trace, exchange.place = self.history.trace, self.history.place
                     if event.end.reason == "context":
-                        exchange.full = self._full(session, session.droppable())
+                        exchange.full = self._full(session, session.droppable)
                 exchange.put(event)
         except PromptTooLong as error:
-            exchange.full = self._full(session, error.turns if isinstance(error, ContextFull) else 0)
+            turns = error.turns if isinstance(error, ContextFull) else 0
+            exchange.full = self._full(session, lambda: turns)
             exchange.put(Failed(one_line(error)))
         except Exception as error:
             exchange.put(Failed(one_line(error)))
 
-    def _full(self, session: ChatSession, turns: int) -> Full:
-        return Full(turns, None if self.opener is None else self.opener.larger(session.backend.info.context_length))
+    def _full(self, session: ChatSession, droppable: Callable[[], int]) -> Full:
+        try:
+            return Full(droppable(), None if self.opener is None else self.opener.larger(session.backend.info.context_length))
+        except Exception:  # a model file that is gone, a template that fails: then nothing can be done, and that is no news
+            return Full(0, None)
 
 
 def one_line(error: Exception) -> str:

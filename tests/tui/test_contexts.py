@@ -172,6 +172,21 @@ async def test_a_reply_that_the_context_ended_goes_on_if_the_person_wants(keys: 
         assert len([t for t in app.query(Turn) if t.display]) == 3
 
 
+async def test_a_model_file_that_is_gone_does_not_make_a_failure_of_a_reply_that_is_there():
+    class Gone(Growing):
+        def larger(self, context_tokens: int) -> Opener | None:
+            raise FileNotFoundError("m.gguf")
+
+    opened.clear()
+    app = ChatApp(Gone(ModelSpec("scripted", "gguf", Path("s.gguf")), Wanted(context=200)))
+    async with app.run_test(size=(100, 40)) as pilot:
+        await until(lambda: opened)
+        opened[0].end_reason = "context"
+        await ask(app, pilot, "go")
+        await shows(app, "Context is full, /new starts a new chat")
+        assert not app.query(Choice)
+
+
 async def test_context_tells_what_fills_it():
     app, _ = chat([*THINK, "It is 3."])
     async with app.run_test(size=(80, 24)) as pilot:
@@ -214,6 +229,15 @@ async def test_the_next_prompt_is_prepared_when_its_question_is_begun():
         assert app.last is not None and app.last.end is not None
         assert app.last.end.end.reused_tokens == len(backend.prefilled[0])
         assert len(backend.prefilled) == 1
+
+
+async def test_a_question_begun_while_the_reply_is_written_is_prepared_for_at_its_end():
+    app, backend = chat([*THINK, "Eve"], pause_s=0.03)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await send(app, pilot, "Who?")
+        await press(pilot, *"And")
+        await until(lambda: app.last is not None and app.last.end is not None)
+        await until(lambda: backend.prefilled)
 
 
 async def test_where_steering_would_lose_little_it_is_prepared_at_once():
