@@ -23,7 +23,9 @@ def bundle_checks(assets: Path, scratch: Path) -> list[Check]:
         checks += golden_checks(Tiny(assets / "goldens", scratch))
     except ImportError as error:
         checks.append(_said("goldens", "FAIL", f"{error}; reinstall localr1"))
-    return checks + _of_model(Subject(BUNDLED, assets / BUNDLED, scratch), True) + _of_model(Subject(TEACHER, assets / TEACHER, scratch))
+    return (
+        checks + _of_model(Subject("student", assets / BUNDLED, scratch), True) + _of_model(Subject("teacher", assets / TEACHER, scratch))
+    )
 
 
 def subject_checks(subject: Subject) -> list[Check]:
@@ -32,11 +34,11 @@ def subject_checks(subject: Subject) -> list[Check]:
 
 def _of_model(subject: Subject, quantized: bool = False) -> list[Check]:
     if not subject.folder.is_dir():  # the list of checksums says whether it should be there
-        return [_said(subject.name, "skipped", f"{subject.folder} is missing; reinstall localr1")]
+        return [_said(subject.label, "skipped", f"{subject.folder} is missing; reinstall localr1")]
     try:
         return subject_checks(subject) + (quantization_checks(subject) if quantized else [])
     except BackendError as error:
-        return [_said(subject.name, "FAIL", str(error))]
+        return [_said(subject.label, "FAIL", str(error))]
 
 
 def _said(name: str, status: Status, note: str) -> Check:

@@ -41,17 +41,17 @@ def checkpoint_checks(subject: Subject) -> list[Check]:
         mtp = any(name.startswith(f"model.layers.{config.num_hidden_layers}.") for name in checkpoint.names())
         fp8 = any(checkpoint.dtype(name) == "F8_E4M3" for name in checkpoint.names())
     found = [
-        Check(f"{subject.name}: tokenizer round trips", lambda: round_trips(subject)),
-        Check(f"{subject.name}: prefill + decode = full", lambda: prefill_and_decode(subject)),
-        Check(f"{subject.name}: longer texts", lambda: left_out(subject)),
+        Check(subject.titled("tokenizer round trips"), lambda: round_trips(subject)),
+        Check(subject.titled("prefill + decode = full"), lambda: prefill_and_decode(subject)),
+        Check(subject.titled("longer texts"), lambda: left_out(subject)),
     ]
     if config.mla is not None:
-        found.append(Check(f"{subject.name}: MLA naive = absorbed", lambda: naive_and_absorbed(subject)))
+        found.append(Check(subject.titled("MLA naive = absorbed"), lambda: naive_and_absorbed(subject)))
     if fp8:
-        found.append(Check(f"{subject.name}: computed from FP8 storage", lambda: fp8_weights(subject)))
-        found.append(Check(f"{subject.name}: FP8 activations", lambda: fp8_full(subject)))
+        found.append(Check(subject.titled("computed from FP8 storage"), lambda: fp8_weights(subject)))
+        found.append(Check(subject.titled("FP8 activations"), lambda: fp8_full(subject)))
     if mtp:
-        found.append(Check(f"{subject.name}: MTP speculative = greedy", lambda: speculative(subject)))
+        found.append(Check(subject.titled("MTP speculative = greedy"), lambda: speculative(subject)))
     return found
 
 
@@ -65,7 +65,7 @@ def round_trips(subject: Subject) -> Iterator[Line]:
     for text in TEXTS:
         ids = backend.encode([Text(text)])
         failed += backend.decode(ids) != text or not added.isdisjoint(ids)
-    yield gate(f"{subject.name}: tokenizer round trips", failed, 0, "texts lost", f"{len(TEXTS)} texts, spelled control tokens among them")
+    yield gate(subject.titled("tokenizer round trips"), failed, 0, "texts lost", f"{len(TEXTS)} texts, spelled control tokens among them")
 
 
 def left_out(subject: Subject) -> Iterator[Line]:
@@ -73,7 +73,7 @@ def left_out(subject: Subject) -> Iterator[Line]:
     if windows * tokens < WINDOWS * WINDOW_TOKENS:
         what = f"{windows} x {tokens} tokens are read instead of {WINDOWS} x {WINDOW_TOKENS}"
         why = f"{subject.parameters[1] / 1e6:,.0f}M parameters a token take numpy long"
-        yield Line(f"{subject.name}: longer texts", "skipped", note=f"{what}: {why}, or the model's context is shorter")
+        yield Line(subject.titled("longer texts"), "skipped", note=f"{what}: {why}, or the model's context is shorter")
 
 
 def prefill_and_decode(subject: Subject) -> Iterator[Line]:
@@ -108,7 +108,7 @@ def fp8_full(subject: Subject) -> Iterator[Line]:
     with ReferenceBackend(subject.folder, fp8="full") as full:
         found = compare.compare(subject.baseline, full)
     note = f"--fp8 full against off; the same likeliest token in {found.top1_agreement:.1%}"
-    yield gate(f"{subject.name}: FP8 activations", found.kl_mean, FP8_FULL, "nats KL", note)
+    yield gate(subject.titled("FP8 activations"), found.kl_mean, FP8_FULL, "nats KL", note)
 
 
 def speculative(subject: Subject) -> Iterator[Line]:
@@ -126,7 +126,7 @@ def speculative(subject: Subject) -> Iterator[Line]:
         parted += at is not None and at.lead > NEAR_TIE
         tokens += len(made)
     note = f"{len(QUESTIONS)} questions, {tokens} tokens in {count.forwards} forward passes; {count.rate:.0%} of drafts accepted"
-    yield gate(f"{subject.name}: MTP speculative = greedy", parted, 0, "texts differ", note)
+    yield gate(subject.titled("MTP speculative = greedy"), parted, 0, "texts differ", note)
 
 
 def _apart(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
@@ -144,4 +144,4 @@ def _same(subject: Subject, what: str, shares: np.ndarray, note: str) -> Line:
     if subject.reference.model.config.moe is not None and beyond:
         figure = np.median(shares)
         note += f"; {beyond} tokens beyond, the worst {shares.max():.1g}: near a tie between experts"
-    return gate(f"{subject.name}: {what}", float(figure), FLOAT32, SHARE, note)
+    return gate(subject.titled(what), float(figure), FLOAT32, SHARE, note)

@@ -25,7 +25,7 @@ def verify(model: str | None, as_json: bool) -> bool:
         if model is None:
             return tell(run_checks(bundle_checks(paths.assets(), scratch)), "the bundle", begun_s, as_json)
         subject = _subject(model, scratch)
-        return tell(run_checks(subject_checks(subject)), subject.name, begun_s, as_json)
+        return tell(run_checks(subject_checks(subject)), subject.folder.resolve().name, begun_s, as_json)
 
 
 def verify_teacher(model: str | None, problems: int, as_json: bool, as_markdown: bool, svg: Path | None) -> bool:
@@ -38,7 +38,7 @@ def verify_teacher(model: str | None, problems: int, as_json: bool, as_markdown:
         folder = paths.assets() / TEACHER
         if model is None and not folder.is_dir():
             raise ModelFileError(f"the bundled teacher is missing ({folder}); reinstall localr1, or name a folder of its kind")
-        subject = Subject(TEACHER, folder, scratch) if model is None else _subject(model, scratch)
+        subject = Subject("", folder, scratch) if model is None else _subject(model, scratch)
         if subject.reference.model.config.moe is None or not subject.speaks_tiny:
             raise ModelFileError(f"{subject.folder} is no DeepSeek-V3 model with the bundled tokens, whose tasks --teacher asks")
         found = Measured(subject, problems)
@@ -48,7 +48,7 @@ def verify_teacher(model: str | None, problems: int, as_json: bool, as_markdown:
         if as_markdown:
             put(markdown(found, lines))
             return passed(lines)
-        return tell(lines, subject.name, begun_s, as_json)
+        return tell(lines, subject.folder.resolve().name, begun_s, as_json)
 
 
 @contextmanager
@@ -61,4 +61,4 @@ def _subject(model: str, scratch: Path) -> Subject:
     spec = resolve(model)
     if spec.kind == "gguf":
         raise ModelFileError(f"{spec.path} is a GGUF file; give what to compare it with: --against MODEL[@BACKEND]")
-    return Subject(spec.name, spec.path, scratch)
+    return Subject("", spec.path, scratch)

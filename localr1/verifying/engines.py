@@ -27,10 +27,9 @@ CONTEXT = 1024
 
 
 def engine_checks(subject: Subject) -> list[Check]:
-    name = subject.name
     return [
-        Check(f"{name}: llama.cpp = reference", lambda: llama_cpp(subject)),
-        Check(f"{name}: MLX = reference", lambda: mlx(subject)),
+        Check(subject.titled("llama.cpp = reference"), lambda: llama_cpp(subject)),
+        Check(subject.titled("MLX = reference"), lambda: mlx(subject)),
     ]
 
 
@@ -42,7 +41,7 @@ def llama_cpp(subject: Subject) -> Iterator[Line]:
         raise Skipped(engine.missing)
     with LlamaCppBackend(subject.gguf(), _context(subject)) as backend:
         yield _ids(subject, backend)
-        yield _agreement(subject, backend, f"{subject.name}: llama.cpp = reference", f"as GGUF, {subject.exact}")
+        yield _agreement(subject, backend, subject.titled("llama.cpp = reference"), f"as GGUF, {subject.exact}")
 
 
 def mlx(subject: Subject) -> Iterator[Line]:
@@ -54,7 +53,7 @@ def mlx(subject: Subject) -> Iterator[Line]:
     from backends.mlx import MlxBackend
 
     with MlxBackend(subject.folder, _context(subject), float32=True) as backend:
-        yield _agreement(subject, backend, f"{subject.name}: MLX = reference", "in float32, FP8 decoded")
+        yield _agreement(subject, backend, subject.titled("MLX = reference"), "in float32, FP8 decoded")
 
 
 def quantization_checks(subject: Subject) -> list[Check]:
@@ -79,10 +78,10 @@ def quantization_checks(subject: Subject) -> list[Check]:
         with LlamaCppBackend(subject.gguf(form), _context(subject)) as backend:
             found = compare.compare(baseline, backend)
         note = f"against {subject.exact}; the same likeliest token in {found.top1_agreement:.1%}"
-        yield gate(f"{subject.name}: {form}", found.kl_mean, limit, "nats KL", note)
+        yield gate(subject.titled(form), found.kl_mean, limit, "nats KL", note)
 
     def made(form: str, limit: float) -> Check:
-        return Check(f"{subject.name}: {form}", lambda: check(form, limit))
+        return Check(subject.titled(form), lambda: check(form, limit))
 
     return [made(form, limit) for form, limit in QUANTIZATIONS.items()]
 
@@ -97,7 +96,7 @@ def _ids(subject: Subject, backend: Backend) -> Line:
 
     texts = [*TEXTS, *QUESTIONS]
     differ = sum(backend.encode([Text(text)]) != subject.reference.encode([Text(text)]) for text in texts)
-    return gate(f"{subject.name}: llama.cpp's tokenizer = ours", differ, 0, "texts differ", f"{len(texts)} texts")
+    return gate(subject.titled("llama.cpp's tokenizer = ours"), differ, 0, "texts differ", f"{len(texts)} texts")
 
 
 def _agreement(subject: Subject, backend: Backend, name: str, note: str) -> Line:

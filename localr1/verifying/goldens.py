@@ -1,6 +1,6 @@
 """The arithmetic against other programs' results (assets/goldens): E4M3, FP8 linears, every architecture, both forms of MLA, MTP.
 
-Gates of logits are shares of the largest one. Two correct float32 programs lie 6e-6 apart, because they add in another order; the
+Gates of logits are shares of the largest one ("of max"). Two correct float32 programs lie 6e-6 apart, because they add in another order; the
 smallest known mistake, a wrong epsilon, lies 2e-3 off (assets/goldens/README.md).
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FLOAT32 = 2e-5  # three times what correct programs were seen to lie apart, a hundredth of the smallest known mistake
 LINEAR = 5e-6  # of the largest output: up to 288 products, added in another order; 8e-7 was measured
-SHARE = "of max logit"
+SHARE = "of max"
 CUT = 150  # of 200 tokens: so many at once, the rest one by one through the cache
 PROMPT, NEW_TOKENS = [3, 1, 4, 1, 5], 24
 
@@ -124,7 +124,7 @@ def fp8_linears(tiny: Tiny) -> Iterator[Line]:
             found = fp8_linear(x, weights.read(f"{name}.weight").view(np.uint8), weights.read(f"{name}.weight_scale_inv"))
             worst = max(worst, float(np.abs(found - y).max() / np.abs(y).max()))
     yield gate("FP8 activations: codes and scales", codes_wrong, 0, "wrong", "tiles of 128, against torch")
-    yield gate("FP8 linears", worst, LINEAR, "of max output", f"{len(names)} layers of deepseek_v3-fp8")
+    yield gate("FP8 linears", worst, LINEAR, "of max", f"{len(names)} layers of deepseek_v3-fp8")
 
 
 def architecture(tiny: Tiny, kind: str) -> Iterator[Line]:

@@ -16,6 +16,7 @@ from localr1.output import put, put_json, put_table
 from localr1.text import printable
 
 VERSION = 2  # of the JSON object
+NOTES_FROM = 120  # columns
 
 Status = Literal["PASS", "FAIL", "skipped", "measured"]
 
@@ -92,8 +93,16 @@ def tell(lines: Sequence[Line], model: str, begun_s: float, as_json: bool) -> bo
 
 
 def show(lines: Sequence[Line], taken_s: float) -> None:
-    rows = [[line.name, line.status, *figures(line), printable(line.note)] for line in lines]
-    put_table(("check", "", "figure", "tolerance", "note"), rows, numbers=(2, 3))
+    """On a narrow terminal the notes stay away, but for those of what failed or was skipped, which stand below."""
+    from localr1.output import console
+
+    out = console()
+    wide = not out.is_terminal or out.width >= NOTES_FROM
+    rows = [[line.name, line.status, *figures(line), *([printable(line.note)] if wide else [])] for line in lines]
+    put_table(("check", "", "figure", "tolerance", *(["note"] if wide else [])), rows, numbers=(2, 3))
+    for line in lines:
+        if line.note and line.status in ("FAIL", "skipped"):
+            put(f"{line.status}: {line.name}: {printable(line.note)}")
     counts = {status: sum(line.status == status for line in lines) for status in ("PASS", "FAIL", "skipped")}
     said = ", ".join(f"{n} {what}" for n, what in zip(counts.values(), ("passed", "failed", "skipped"), strict=True) if n)
     put(f"{'PASS' if passed(lines) else 'FAIL'}: {said} in {taken_s:.0f} s")

@@ -26,9 +26,9 @@ LARGE = 10**9  # parameters: from here on an exact GGUF file is F16, not F32
 
 @dataclass
 class Subject:
-    """`scratch`: a folder for temporary files, which is removed by who made it."""
+    """`label`: what its lines begin with; `scratch`: a folder for temporary files, which is removed by who made it."""
 
-    name: str
+    label: str
     folder: Path
     scratch: Path
 
@@ -88,6 +88,9 @@ class Subject:
 
         return compare.read(self.reference, self.windows)
 
+    def titled(self, what: str) -> str:
+        return f"{self.label}: {what}" if self.label else what
+
     def prompt(self, question: str) -> list[int]:
         return self.reference.encode(render([Message("user", question)], self.reference.chat_format).segments)
 
@@ -96,7 +99,7 @@ class Subject:
         from quantize.convert import convert
 
         form = form or self.exact
-        path = self.scratch / f"{self.name}-{form}.gguf"
+        path = self.scratch / f"{self.folder.resolve().name}-{form}.gguf"
         if not path.exists():
             self._check_fits(form)
             convert(self.folder, path, form)

@@ -79,7 +79,7 @@ def teacher_checks(found: Measured) -> list[Check]:
         Check("FP8 full", lambda: fp8(found, "full")),
         Check("MTP", lambda: mtp(found)),
         Check("MLA", lambda: mla(found)),
-        Check(f"{subject.name}: MLA naive = absorbed", lambda: naive_and_absorbed(subject)),
+        Check("MLA naive = absorbed", lambda: naive_and_absorbed(subject)),
         Check("routing", lambda: routing(found)),
     ]
 
@@ -181,7 +181,7 @@ def routing(found: Measured) -> Iterator[Line]:
     for layer, load in zip(layers, by_family.mean(0), strict=True):
         apart = by_family[:, layers.index(layer)]
         note = f"from {load.min() / load.mean():.2f}; a family's busiest expert takes up to {apart.max():.0%} of its tokens"
-        yield measured(f"routing, layer {layer}: busiest expert", load.max() / load.mean(), "of a fair share", note)
+        yield measured(f"routing, layer {layer}: busiest expert", load.max() / load.mean(), "of fair", note)
 
 
 def markdown(found: Measured, lines: list[Line]) -> str:

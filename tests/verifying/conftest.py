@@ -36,7 +36,7 @@ def subject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path],
         monkeypatch.setattr(f"localr1.verifying.{module}.WINDOW_TOKENS", 48)
         monkeypatch.setattr(f"localr1.verifying.{module}.WINDOWS", 2)
     monkeypatch.setattr("localr1.verifying.checkpoint.NEW_TOKENS", 8)
-    return lambda folder: Subject(folder.name, folder, tmp_path)
+    return lambda folder: Subject("it", folder, tmp_path)
 
 
 def ran(checks: list[Check]) -> dict[str, Line]:

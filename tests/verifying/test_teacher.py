@@ -38,7 +38,7 @@ NAMES = [
     "right: letters", "right: add", "right: all, --fp8 off", "right: all, --fp8 weights", "right: all, --fp8 full", "right: lost by --fp8 full",
     "FP8: KL of weights", "FP8: relative loss error of weights", "FP8: KL of full", "FP8: relative loss error of full",
     "MTP: second tokens accepted", "MTP: tokens a forward pass", "MTP: decoding is so many times as fast", "MTP: the same greedy text",
-    "MLA: cache of a token", "MLA: keys and values of all heads", "r1-tiny-teacher: MLA naive = absorbed",
+    "MLA: cache of a token", "MLA: keys and values of all heads", "MLA naive = absorbed",
     "routing, layer 1: busiest expert",
 ]  # fmt: skip
 
