@@ -4,6 +4,7 @@ import pytest
 from tui.driving import THINK, ask, chat, press, screen, send, settle, shows
 
 STORM = [(20, 5), (300, 80), (1, 1), (80, 24), (7, 40), (400, 3), (120, 30), (119, 30), (30, 10), (80, 24)]
+SHORT_STORM = [(20, 5), (300, 20), (1, 1), (80, 24)]
 CODE = "# Head\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n```py\nx = 1\n```\n"
 
 
@@ -24,7 +25,7 @@ async def test_dialogs_in_a_storm(opened):
     app, _ = chat([*THINK, "ok"])
     async with app.run_test(size=(80, 24)) as pilot:
         await press(pilot, opened)
-        for width, height in STORM:
+        for width, height in SHORT_STORM:
             await pilot.resize_terminal(width, height)
             await settle(pilot)
         await press(pilot, "escape")
