@@ -104,13 +104,13 @@ class Transcript(VerticalScroll, can_focus=False):
             self.call_later(self._look)
 
     async def _look(self) -> None:
-        """Mount more where the end of what is mounted is less than a screen away."""
+        """Mount more where the end of what is mounted is less than a screen away, or in sight while the end is followed."""
         if self._mounting:
             return
         self._mounting = True
         try:
-            above = self.max_scroll_y if self.is_anchored and not self._anchor_released else self.scroll_y
-            if self._before and above < self.size.height:
+            follows = self.is_anchored and not self._anchor_released
+            if self._before and (not self.max_scroll_y if follows else self.scroll_y < self.size.height):
                 await self._mount_before()
             elif self._behind and self.max_scroll_y - self.scroll_y < self.size.height:
                 taken, self._behind = self._behind[:FEW], self._behind[FEW:]
