@@ -16,7 +16,7 @@ from localr1.prompt import Message
 from localr1.store import StoreError
 
 if TYPE_CHECKING:
-    from localr1.store import Store, Summary, Turn
+    from localr1.store import Store, Turn
 
 MOST_BYTES = 100_000_000  # of a file that is read
 FORCE = "--force"
@@ -34,14 +34,6 @@ class Opened:
     places: tuple[Place, ...]
 
 
-def summary(store: Store, conversation: int) -> Summary:
-    """Raises StoreError: there is none."""
-    found = next((each for each in store.conversations() if each.id == conversation), None)
-    if found is None:
-        raise StoreError(f"there is no conversation {conversation}; /chats shows those that are kept")
-    return found
-
-
 def find(store: Store, wanted: str) -> int:
     """By its number, by words of its title, or by words that were said in it; the latest one without any. Raises StoreError."""
     kept = store.conversations()
@@ -49,7 +41,7 @@ def find(store: Store, wanted: str) -> int:
         raise StoreError(_NONE)
     wanted = wanted.strip()
     if wanted.isascii() and wanted.isdigit():
-        return summary(store, int(wanted)).id
+        return store.summary(int(wanted)).id
     words = wanted.casefold().split()
     for each in kept:
         if all(word in each.title.casefold() for word in words):
@@ -72,7 +64,7 @@ def find_in(file: Path, wanted: str) -> int:
 
 def opened(store: Store, conversation: int, turn: int | None = None) -> Opened:
     """At its head; or on the latest branch through `turn`. Raises StoreError."""
-    about, parents, head = summary(store, conversation), store.parents(conversation), store.head(conversation)
+    about, parents, head = store.summary(conversation), store.parents(conversation), store.head(conversation)
     if turn is not None and not (head is not None and turn in _path(parents, head)):
         head = latest(parents, turn)
     turns = store.path(head) if head is not None else []

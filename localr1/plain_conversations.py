@@ -126,7 +126,7 @@ class PlainConversations:
         self._say(f"It is called {on_one_line(typed.value)} now")
 
     def _delete(self, _: Typed) -> None:
-        about = conversations.summary(self._store, self._here())
+        about = self._store.summary(self._here())
         if self._chat.agrees(f"Delete {on_one_line(about.title)}, {count(about.turns, 'turn')}? (y/n) "):
             self._store.delete(about.id)
             self._chat.new(Typed("new"))

@@ -296,3 +296,32 @@ def test_a_quantized_gguf_is_quantized_again_with_a_warning(tmp_path: Path) -> N
     assert localr1_run("quantize", str(paths.assets() / "r1-tiny"), str(first), "--to", "Q8_0", "--no-eval").returncode == 0
     again = localr1_run("quantize", str(first), str(second), "--to", "Q4_K_M", "--no-eval")
     assert again.returncode == 0 and "quantized already (Q8_0)" in again.stderr and second.stat().st_size < first.stat().st_size
+
+
+def test_a_chat_that_goes_on_with_an_earlier_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from localr1 import cli
+    from localr1.history import history_file
+    from localr1.store import Store, StoreError
+    from localr1.trace.record import Made
+
+    def chat(*flags: str) -> str:
+        args = cli.parser().parse_args(["chat", "--plain", *flags])
+        assert args.run(args) == 0
+        return capsys.readouterr().out
+
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setattr("localr1.plain.PlainChat.run", lambda self, resume=None: print(f"resumes {resume}") or 0)
+    with pytest.raises(StoreError, match="no conversation is kept yet"):
+        chat("--continue")
+    assert not history_file().exists()
+    with Store(history_file()) as store:
+        for question in ("How many tiles?", "How many r's?"):
+            store.add_turn(store.new(), None, question, Made("m", ""))
+    for flags, says in (([], "None"), (["--continue"], "2"), (["--resume", "tiles"], "1"), (["--resume", "2"], "2")):
+        assert chat(*flags) == f"resumes {says}\n"
+    with pytest.raises(StoreError, match="there is no conversation 9"):
+        chat("--resume", "9")
+    with pytest.raises(cli.UsageProblem, match="leave --no-history away"):
+        chat("--continue", "--no-history")

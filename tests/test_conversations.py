@@ -199,7 +199,7 @@ def test_find(history: History) -> None:
         assert conversations.find(store, wanted) == found, wanted
     for wanted, says in (
         ("7", "there is no conversation 7"),
-        ("9" * 30, "there is no conversation"),
+        ("9" * 30, "there is no such number"),
         ("nowhere", "has all of these words: nowhere"),
     ):
         with pytest.raises(StoreError, match=says):

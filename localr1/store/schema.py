@@ -143,7 +143,7 @@ def row(db: sqlite3.Connection, table: str, id: int, columns: str) -> tuple[Any,
     """Raises StoreError if there is none."""
     found = db.execute(f"SELECT {columns} FROM {table} WHERE id = ?", (id,)).fetchone()
     if found is None:
-        raise StoreError(f"there is no {table} {id} in the history; it may have been deleted: look at the list again")
+        raise StoreError(f"there is no {table.split()[0]} {id} in the history; it may have been deleted: look at the list again")
     return cast("tuple[Any, ...]", found)
 
 

@@ -58,12 +58,12 @@ class Store:
     def conversations(self, limit: int | None = None) -> list[Summary]:
         """The latest changed first."""
         with self._look() as db:
-            rows = db.execute(
-                """SELECT id, title, model, created_at, updated_at, (SELECT count(*) FROM turn WHERE conversation = c.id)
-                FROM conversation c ORDER BY updated_at DESC, id DESC LIMIT ?""",
-                (_limit(limit),),
-            )
+            rows = db.execute(f"SELECT {_SUMMARY} FROM conversation c ORDER BY updated_at DESC, id DESC LIMIT ?", (_limit(limit),))
             return [Summary(*found) for found in rows]
+
+    def summary(self, id: int) -> Summary:
+        with self._look() as db:
+            return Summary(*row(db, "conversation c", id, _SUMMARY))
 
     def latest(self) -> int | None:
         """The conversation that was changed last."""
@@ -283,6 +283,8 @@ class Store:
         with self._lock, suppress(sqlite3.Error):  # later, then
             self._db.executescript("PRAGMA incremental_vacuum")  # execute would free a single page
 
+
+_SUMMARY = "id, title, model, created_at, updated_at, (SELECT count(*) FROM turn WHERE conversation = c.id)"
 
 # The turns from the first one to that of the given id, and what a hit tells of its turn.
 _PATH = """WITH RECURSIVE before (id, parent) AS (

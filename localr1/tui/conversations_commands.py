@@ -133,7 +133,7 @@ class Conversations:
             self._app.status.hint(f"It is called {title} now")
 
     async def _delete(self, _: Typed) -> None:
-        about = None if self._busy() else await self._here(conversations.summary)
+        about = None if self._busy() else await self._here(lambda store, here: store.summary(here))
         if about is not None:
             await self._ask(f"Delete “{on_one_line(about.title)}”, {count(about.turns, 'turn')}? y, n", partial(self.delete, about.id))
 
