@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ def verify(model: str | None, as_json: bool) -> bool:
     begun_s = perf_counter()
     with _scratch() as scratch:
         if model is None:
+            _one_thread()
             return tell(run_checks(bundle_checks(paths.assets(), scratch)), "the bundle", begun_s, as_json)
         subject = _subject(model, scratch)
         return tell(run_checks(subject_checks(subject)), subject.folder.resolve().name, begun_s, as_json)
@@ -30,6 +32,7 @@ def verify(model: str | None, as_json: bool) -> bool:
 
 def verify_teacher(model: str | None, problems: int, as_json: bool, as_markdown: bool, svg: Path | None) -> bool:
     """Measure the bundled teacher, or another checkpoint of its kind and tokens; `svg` is drawn: which experts each family of tasks uses."""
+    _one_thread()
     from backends.reference.route import families_as_svg
     from localr1.verifying.teacher import Measured, markdown, teacher_checks
 
@@ -49,6 +52,12 @@ def verify_teacher(model: str | None, problems: int, as_json: bool, as_markdown:
             put(markdown(found, lines))
             return passed(lines)
         return tell(lines, subject.folder.resolve().name, begun_s, as_json)
+
+
+def _one_thread() -> None:
+    """For the bundle's small matrices: numpy's threads wait for each other by spinning, which on a busy machine takes ten times as long.
+    Tells OpenBLAS, where numpy is not loaded yet."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 @contextmanager

@@ -18,6 +18,12 @@ from localr1.verifying.subject import Subject
 STUDENT = paths.assets() / "r1-tiny"
 
 
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the command sets is taken back."""
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+
+
 @pytest.fixture(scope="session")
 def drawn_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     kind = checkpoints.KINDS["deepseek_v3-fp8"]
