@@ -46,7 +46,12 @@ def filled(file: Path, conversations: int, turns: int) -> None:
                 for i in range(1, turns + 1):
                     thought = " ".join(dice.choices(WORDS, k=60))
                     trace = Trace(
-                        " ".join(dice.choices(WORDS, k=10)) + "?", thought, answer(dice, i), made, Ended("stop", new_tokens=100), ""
+                        " ".join(dice.choices(WORDS, k=10)) + "?",
+                        thought,
+                        answer(dice, i),
+                        made,
+                        Ended("stop", "model", new_tokens=100),
+                        "",
                     )
                     last = store._replies.insert(here, last, trace)
                     store._replies.write(last, trace, is_over=True)

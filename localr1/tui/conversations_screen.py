@@ -207,7 +207,7 @@ def _hit(hit: Hit, about: Summary | None, width: int) -> Content:
     first = hit.at[0][0] if hit.at else 0
     room = width - len(shown)
     start = max(0, first - room // 3) if len(snippet.plain) > room else 0
-    title = _cut(about.title if about else hit.title, width)
+    title = _cut((about.title if about else hit.title) or "Untitled", width)
     facts = _facts(about, width) if about else when(hit.started_at)
     return Content("\n").join(
         [Content.assemble((shown, "dim"), snippet[start : start + room]), Content.assemble((_cut(f"{title} · {facts}", width), "dim"))]
