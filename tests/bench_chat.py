@@ -87,12 +87,12 @@ def in_terminal(times: int) -> dict[str, float]:
             subprocess.run([*LOCALR1, "--version"], stdout=subprocess.DEVNULL, check=True)
             version.append(perf_counter() - began)
             began = perf_counter()
-            with Terminal("chat", "--no-history", "--temperature", "5", "--top-p", "1", **here) as terminal:
+            with Terminal("chat", "--no-history", **here) as terminal:
                 terminal.until("Ask something")
                 paint.append(perf_counter() - began)
                 terminal.until("4,096")
                 at_rest += typed(terminal)
-                terminal.type("\x03What is 2 + 2?\r")
+                terminal.type(f"\x03How many r's are in {'strawberry' * 30}?\r")  # 300 tokens of a reply
                 terminal.until("Thinking")
                 busy += typed(terminal)
         memory = float(
@@ -111,7 +111,7 @@ def typed(terminal: Terminal) -> list[float]:
     """Seconds from a key to its character on the screen; the keys are those that no other text has."""
     found = []
     for key in "ΔЖΩЯΣЮΨЩΞЭ":
-        sleep(0.1)
+        sleep(0.03)
         began = perf_counter()
         terminal.type(key)
         terminal.until(key)
