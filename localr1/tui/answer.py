@@ -15,7 +15,7 @@ from localr1.tui.frame import Frame
 
 # What answers a question is shorter; laying out megabytes would hold up the keys for minutes.
 MOST_CHARACTERS = 100_000
-_MORE = "\n\n… the rest is in the trace: Ctrl+T"
+_MORE = "\n\n… the rest is in the trace: /trace"
 
 _BLOCKS = {
     name: with_boxes(block) for name, block in Markdown.BLOCKS.items() if name in ("paragraph_open", "th_open", "td_open") or name[0] == "h"

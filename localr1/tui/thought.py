@@ -113,7 +113,7 @@ class Thought(Vertical):
         elif not folded:  # mounted only now: most thoughts are never read again
             text = self.text
             if len(text) > FULL_CHARACTERS:
-                text = f"… what comes before is in the trace: Ctrl+T\n{text[-FULL_CHARACTERS:]}"
+                text = f"… what comes before is in the trace: /trace\n{text[-FULL_CHARACTERS:]}"
             self._full = Static(Content(text), classes="thought-text")
             self.mount(self._full)
         self._draw_head()

@@ -36,7 +36,7 @@ async def test_a_very_long_thought_unfolds_to_its_end():
         await press(pilot, "ctrl+o")
         await until(lambda: app.query(".thought-text"))
         text = str(app.query_one(".thought-text", Static).content)
-        assert text.startswith("… what comes before is in the trace: Ctrl+T") and text.endswith("line 8999") and len(text) < 21_000
+        assert text.startswith("… what comes before is in the trace: /trace") and text.endswith("line 8999") and len(text) < 21_000
 
 
 async def test_a_head_that_has_become_long_is_shown_whole():
