@@ -38,6 +38,7 @@ from localr1.tui.setting import Setting
 from localr1.tui.status import HINT_S, Field, StatusBar, model_fields
 from localr1.tui.steering import Steering
 from localr1.tui.thought import Thought
+from localr1.tui.trace_beside import TraceBeside
 from localr1.tui.trace_view import TraceView
 from localr1.tui.transcript import Transcript
 from localr1.tui.tray import Tray
@@ -82,11 +83,11 @@ class ChatApp(Frame):
         self._problem_shown = ""
         self._pump_due = False
         self._quit_asked_at = float("-inf")
-        self._traced = 0  # deltas of the turn that the trace has
         self.transcript = Transcript()
         self.trace = TraceView(f"{self.keymap.first('trace')} hides", self.keymap, id="trace")
         self.input = PromptInput(self.engine.history.questions, self.settings.chat.attach_pasted, self.keymap)
         self.status = StatusBar()
+        self.beside = TraceBeside(self)
         self.steering = Steering(self)
         self.models = Models(self)
         self.contexts = Contexts(self)
@@ -95,7 +96,16 @@ class ChatApp(Frame):
         self.conversations = Conversations(self)
         self.answers = Answers(self)
         self._handlers: dict[str, Handler] = self._commands()
-        for controller in (self.setting, self.steering, self.models, self.contexts, self.attaching, self.conversations, self.answers):
+        for controller in (
+            self.setting,
+            self.beside,
+            self.steering,
+            self.models,
+            self.contexts,
+            self.attaching,
+            self.conversations,
+            self.answers,
+        ):
             self._handlers |= controller.commands()
 
     def compose(self) -> ComposeResult:
@@ -155,7 +165,7 @@ class ChatApp(Frame):
         await turn.pump()
         self.notifier.look(turn, self.settings.notify)
         self._tokens_per_s = turn.tokens_per_s or self._tokens_per_s
-        self._pump_trace(turn)
+        self.beside.pump(turn)
         if turn.loop is not None and self.engine.rules.on_loop == "warn":
             keys = f"{self.keymap.first('answer_now')} answers now, {self.keymap.first('stop')} stops"
             self.status.hint(f"The model repeats itself, every {turn.loop.period} tokens: {keys}")
@@ -171,16 +181,6 @@ class ChatApp(Frame):
             if self._problem_shown:
                 await self.transcript.notice(f"This conversation is not kept: {self._problem_shown}", "error")
         await self.steering.go_on()
-
-    def _pump_trace(self, turn: Turn) -> None:
-        """Show in the trace what has come, if it is open."""
-        if not self.trace.display:
-            return
-        if self._traced < len(turn.deltas):
-            self.trace.feed(turn.deltas[self._traced :])
-            self._traced = len(turn.deltas)
-        if turn.over and turn.exchange.trace is not None:
-            self.trace.finish(turn.exchange.trace)
 
     def _draw_status(self) -> None:
         session = self.engine.session
@@ -240,7 +240,7 @@ class ChatApp(Frame):
             await self.transcript.set_aside(turn.exchange.after)
         self.turn = self.last = turn
         await self.transcript.add(turn)
-        self.open_trace()
+        self.beside.open()
 
     async def carry_out(self, text: str) -> None:
         """A command, as it could be typed."""
@@ -258,9 +258,6 @@ class ChatApp(Frame):
         async def help_(_: Typed) -> None:
             self.push_screen(HelpScreen(self.keymap, commands_first=True))
 
-        async def trace(_: Typed) -> None:
-            self.action_trace()
-
         async def new(_: Typed) -> None:
             await self.new_chat()
 
@@ -270,7 +267,7 @@ class ChatApp(Frame):
         async def theme(command: Typed) -> None:
             self.status.hint(self.set_theme(command))
 
-        return {"help": help_, "theme": theme, "trace": trace, "new": new, "quit": quit_}
+        return {"help": help_, "theme": theme, "new": new, "quit": quit_}
 
     def setting_changed(self, key: str) -> None:
         super().setting_changed(key)
@@ -288,6 +285,9 @@ class ChatApp(Frame):
     async def on_trace_view_steer(self, event: TraceView.Steer) -> None:
         await self.steering.from_trace(event)
 
+    def action_trace(self) -> None:
+        self.beside.toggle()
+
     def action_models(self) -> None:
         self.models.choose()
 
@@ -297,7 +297,7 @@ class ChatApp(Frame):
     async def new_chat(self) -> None:
         await self.leave()
         self.engine.new_chat()
-        self.trace.display = False
+        self.beside.hide()
         await self.transcript.clear()
 
     async def leave(self) -> None:
@@ -316,31 +316,6 @@ class ChatApp(Frame):
 
     async def on_turn_switch(self, event: Turn.Switch) -> None:
         await self.conversations.step(event.turn, event.step)
-
-    def action_trace(self) -> None:
-        """Show the trace, go into it, and hide it."""
-        if not self.trace.display:
-            self.trace.display = True
-            self.open_trace()
-        elif self.trace.has_focus:
-            self.trace.display = False
-            self.input.focus()
-        else:
-            self.trace.focus()
-
-    def open_trace(self) -> None:
-        """Let it have the last reply."""
-        turn, self._traced = self.last, 0
-        if not self.trace.display:
-            return
-        self.trace.can_steer = True
-        if turn is None:
-            self.trace.begin("")
-        elif turn.over and turn.exchange.trace is not None:
-            self.trace.show(turn.exchange.trace)
-        else:
-            self.trace.begin(turn.exchange.question)
-            self._pump_trace(turn)
 
     async def action_cancel(self) -> None:
         """Stop the reply and keep what has come; a question that is still waiting goes back into the input."""

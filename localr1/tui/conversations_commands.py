@@ -71,7 +71,7 @@ class Conversations:
         await app.transcript.show(kept, number)
         app.last = app.transcript.last
         app.engine.take_over(partial(self._take_over, found))
-        app.open_trace()
+        app.beside.open()
 
     def _take_over(self, found: Opened, session: ChatSession) -> None:
         """On the worker."""

@@ -67,7 +67,7 @@ class Steering:
         await turn.remove()
         await app.transcript.bring_back()
         app.last = app.transcript.last
-        app.open_trace()
+        app.beside.open()
         app.status.hint(turn.failure)
         if turn.exchange.after != -1:
             app.attaching.give_back(turn.exchange.question)
