@@ -13,14 +13,14 @@ from itertools import islice
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
-from localr1.student import recipe
+from localr1.student import exam, recipe
 from localr1.verifying.checkpoint import NEAR_TIE, naive_and_absorbed
 from localr1.verifying.lines import Check, Line, gate, measured
 from localr1.verifying.subject import Subject
 
 if TYPE_CHECKING:
     from backends.base import Backend
-    from backends.compare import Comparison
+    from backends.compare import Baseline, Comparison
     from backends.reference.model import Model
     from backends.reference.moe import Routing
     from backends.reference.mtp import Acceptance
@@ -52,6 +52,13 @@ class Measured:
         from backends.reference.model import Model
 
         return {"off": self.subject.reference.model} | {mode: Model.open(self.subject.folder, mode) for mode in MODES[1:]}
+
+    @cached_property
+    def baseline(self) -> Baseline:
+        """Of `off`, on all of the exam's conversations: a loss error is told from chance by thousands of tokens."""
+        from backends import compare
+
+        return compare.read(self.subject.reference, exam().windows)
 
     @cached_property
     def drafter(self) -> Backend | None:
@@ -121,10 +128,11 @@ def fp8(found: Measured, mode: Literal["weights", "full"]) -> Iterator[Line]:
     from localr1.verifying.checkpoint import FP8_FULL
 
     with ReferenceBackend(found.subject.folder, fp8=mode) as backend:
-        c = found.fp8[mode] = compare.compare(found.subject.baseline, backend)
+        c = found.fp8[mode] = compare.compare(found.baseline, backend)
     note = f"against off, {c.tokens:,} tokens; the same likeliest one in {c.top1_agreement:.1%}"
     yield gate(f"FP8: KL of {mode}", c.kl_mean, WEIGHTS if mode == "weights" else FP8_FULL, "nats", note)
-    yield measured(f"FP8: relative loss error of {mode}", 100 * loss_error(c), "%", REPORTED_LOSS_ERROR)
+    note = f"of {math.log(c.baseline_perplexity):.3f} nats a token; {REPORTED_LOSS_ERROR}"
+    yield measured(f"FP8: relative loss error of {mode}", 100 * loss_error(c), "%", note)
 
 
 def loss_error(c: Comparison) -> float:
