@@ -101,12 +101,14 @@ def train(args: argparse.Namespace) -> None:
     reference.eval()
     policy.eval()  # the routers' biases rest
     current: Round | None = None
+    number = -1
 
     def gradients(step: int) -> dict[str, float]:
-        nonlocal current
+        nonlocal current, number
         figures: dict[str, float] = {}
-        if step % args.passes == 0 or current is None:
-            current, figures = play(policy, reference, args, step // args.passes)
+        if number != step // args.passes:
+            number = step // args.passes
+            current, figures = play(policy, reference, args, number)
         distance = torch.zeros(1)
         if current is not None:
             new = log_probabilities(policy, current.ids, current.view)
@@ -119,7 +121,7 @@ def train(args: argparse.Namespace) -> None:
         figures["kl"] = float(distance)
         if rank() == 0 and "reward" in figures:
             with (args.out / "curve.jsonl").open("a") as file:
-                file.write(json.dumps({"round": step // args.passes} | {k: round(v, 5) for k, v in figures.items()}) + "\n")
+                file.write(json.dumps({"round": number} | {k: round(v, 5) for k, v in figures.items()}) + "\n")
         return figures
 
     fit(policy, args, gradients, every=args.passes * 4)

@@ -128,12 +128,17 @@ def summed(x: Tensor) -> Tensor:
 
 
 def _add_gradients(model: nn.Module) -> None:
+    """Over the workers; what one of them had no use for, an expert without tokens say, counts as zero there."""
     if not dist.is_initialized():
         return
-    grads = [p.grad for p in model.parameters() if p.grad is not None]
-    flat = summed(torch.cat([g.flatten() for g in grads]))
-    for g, total in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
-        g.copy_(total.view_as(g))
+    trained = [p for p in model.parameters() if p.requires_grad]
+    used = summed(torch.tensor([float(p.grad is not None) for p in trained]))
+    trained = [p for p, workers in zip(trained, used.tolist(), strict=True) if workers]
+    if not trained:
+        return
+    flat = summed(torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in trained]))
+    for p, total in zip(trained, flat.split([p.numel() for p in trained]), strict=True):
+        p.grad = total.view_as(p).clone()
 
 
 # ------------------------------------------------------------------------------------------------- training
