@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -135,7 +137,7 @@ def save(store: Store, conversation: int, where: str) -> Path:
     """Write it to the file `where`: as JSON with all branches, or as Markdown as it goes to its head. "--force" behind the name replaces
     a file. Raises StoreError."""
     force = where.endswith(f" {FORCE}")
-    file = Path((where.removesuffix(FORCE) if force else where).strip()).expanduser()
+    file = _file((where.removesuffix(FORCE) if force else where).strip())
     if file.suffix.lower() == ".json":
         text = as_json(store, conversation)
     elif file.suffix.lower() in (".md", ".markdown"):
@@ -144,7 +146,7 @@ def save(store: Store, conversation: int, where: str) -> Path:
         text = to_markdown(opened(store, conversation))
     else:
         raise StoreError(f"{file}: what form is that? Name it .md (for people) or .json (with all branches, to load again)")
-    if file.exists() and not (force and file.is_file()):
+    if os.path.exists(file) and not (force and file.is_file()):  # noqa: PTH110 - Path's fails on names that are too long
         raise StoreError(f"{file}: exists already; choose another name, or put {FORCE} behind it")
     try:
         write_whole(file, text, replace=force)
@@ -155,19 +157,29 @@ def save(store: Store, conversation: int, where: str) -> Path:
     return file
 
 
+def _file(where: str) -> Path:
+    """Raises StoreError: no file can be called so."""
+    if "\0" in where:
+        raise StoreError("a file's name has no zero bytes; choose another name")
+    return Path(os.path.expanduser(where))  # noqa: PTH111 - Path's fails where there is no such home
+
+
 def load(store: Store, where: str) -> int:
     """The conversation of a file that `save` has written, as a new one. Raises StoreError."""
     from localr1.conversation_markdown import NoConversation, from_markdown
 
-    file = Path(where).expanduser()
+    file = _file(where)
     try:
-        if file.stat().st_size > MOST_BYTES:
+        about = file.stat()
+        if about.st_size > MOST_BYTES:
             raise StoreError(f"{file}: is larger than {MOST_BYTES // 1_000_000} MB, the most that is read")
-        text = file.read_text(encoding="utf-8")
+        if not stat.S_ISREG(about.st_mode):  # a device or a pipe may never end
+            raise StoreError(f"{file}: is no file; check the name")
+        text = file.read_text(encoding="utf-8-sig")
         return store.import_(from_markdown(text) if file.suffix.lower() in (".md", ".markdown") else json.loads(text))
     except OSError as error:
         raise StoreError(f"{file}: cannot be read ({error.strerror}); check the name") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError, NoConversation) as error:
+    except (ValueError, RecursionError, NoConversation) as error:  # a number of too many digits is a ValueError, too
         said = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error) or "nested too deeply"
         raise StoreError(f"{file}: is no conversation of localr1 ({said}); /save writes them as .json and .md") from None
     except StoreError as error:

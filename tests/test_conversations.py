@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -288,6 +289,7 @@ def test_files_that_cannot_be_loaded_or_written(history: History, tmp_path: Path
         ("missing.json", None, "cannot be read"), ("binary.json", b"\xff\xfe", "it is not UTF-8"), ("broken.json", b"{", "line 1 column 2"),
         ("deep.json", b"[" * 100_000, "is no conversation"), ("other.json", b"[1]", "this is no conversation of localr1"),
         ("other.md", b"Dear diary", "line 1 is no # title"), ("large.json", b" " * 2000, "is larger than"),
+        ("number.json", b"9" * 5000, "digits"), ("infinite.json", json.dumps(trace).replace('"id": ', '"id": 1e999, "was": ').encode(), "infinity"),
         ("odd.json", json.dumps(trace | {"turns": [{"parent": None, "trace": trace["turns"][0]["trace"] | {"ended": {"reason": []}}}]}).encode(), "reason is"),
     ):  # fmt: skip
         if content is not None:
@@ -304,6 +306,15 @@ def test_files_that_cannot_be_loaded_or_written(history: History, tmp_path: Path
     ):
         with pytest.raises(StoreError, match=says):
             conversations.save(store, 1, str(tmp_path / name))
+    os.mkfifo(tmp_path / "pipe.json")
+    for name, says in (("/dev/zero", "is no file"), (str(tmp_path / "pipe.json"), "is no file"), ("a\0b.json", "zero bytes")):
+        with pytest.raises(StoreError, match=says):
+            conversations.load(store, name)
+    for name in ("~no such person/c.md", f"{tmp_path}/{'c' * 300}.md"):
+        with pytest.raises(StoreError, match="cannot be written"):
+            conversations.save(store, 1, name)
+        with pytest.raises(StoreError, match="cannot be read"):
+            conversations.load(store, name)
     assert conversations.save(store, 1, f"{tmp_path / 'other.md'} --force") == tmp_path / "other.md"
     assert [each.turns for each in store.conversations()] == [1]
 

@@ -233,7 +233,7 @@ class Store:
             for i, parent in enumerate([*parents, head]):
                 if parent is not None and (type(parent) is not int or not 0 <= parent < i):
                     raise ValueError(f"{parent!r} is no turn before number {i}")
-        except (KeyError, TypeError, ValueError, AttributeError, TraceError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError, TraceError) as error:
             said = f"{type(error).__name__}: {error}"
             raise StoreError(f"this is no conversation of localr1 ({said}); export it again as JSON") from error
         with self._change() as db:

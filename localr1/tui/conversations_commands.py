@@ -242,4 +242,4 @@ class Conversations:
 
 def _sentence(error: StoreError) -> str:
     text = on_one_line(str(error))
-    return text[:1].upper() + text[1:]
+    return text[:1].upper() + text[1:] if text.partition(" ")[0].isalpha() else text  # a file's name stays as it is

@@ -268,7 +268,8 @@ async def test_nothing_is_branched_while_the_model_writes(tmp_path):
 # ------------------------------------------------------------------------------------------------------- this one
 
 
-async def test_it_is_renamed_copied_written_read_and_deleted(tmp_path):
+async def test_it_is_renamed_copied_written_read_and_deleted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     app, _ = app_over(tmp_path / "h.db", *numbered(2))
     async with app.run_test(size=(100, 30)) as pilot:
         await ask(app, pilot, "One?")
@@ -277,8 +278,8 @@ async def test_it_is_renamed_copied_written_read_and_deleted(tmp_path):
         for name in ("c.md", "c.json"):
             await send(app, pilot, f"/save {tmp_path / name}")
             await until(lambda name=name: (tmp_path / name).exists())
-        await send(app, pilot, f"/save {tmp_path / 'c.md'}")
-        await shows(app, "exists already")
+        await send(app, pilot, "/save c.md")
+        await shows(app, " c.md: exists already")
         await send(app, pilot, "/duplicate")
         await until(lambda: app.conversations.here == 2)
         await send(app, pilot, f"/load {tmp_path / 'c.md'}")
