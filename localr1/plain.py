@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
+from typing import Any
 
 from backends.base import BackendError
 from localr1 import editor, steering
@@ -25,7 +26,7 @@ from localr1.set_command import RULES, change, listing, rule_changes, warning
 from localr1.settings import SettingError
 from localr1.settings_layers import Layers
 from localr1.text import printable
-from localr1.tui.engine import Engine, Exchange, Failed, OpenBackend, one_line
+from localr1.tui.engine import Engine, Exchange, Failed, Full, OpenBackend, one_line
 from localr1.turn import Event, Rules, ThoughtDelta
 from localr1.writing import Writer, interrupt_cancels, write_reply
 
@@ -158,11 +159,9 @@ class PlainChat:
             with interrupt_cancels(lambda: self.engine.cancel(exchange)):
                 end, told = write_reply(without(self._events(exchange), known), thought, answer, waits)
         except ReplyFailed as error:
-            larger = None if exchange.full is None or exchange.after is not None else exchange.full.larger
-            if self.engine.rules.when_full == "raise" and larger is not None:
-                say(f"The context is full. It is raised to {larger.wanted.context:,} tokens.")
-                self._open(larger)
-                self.play(self.engine.ask(exchange.question, **exchange.changes), waits, known)
+            changes = None if exchange.after is not None else self._room(exchange.full)
+            if changes is not None:
+                self.play(self.engine.ask(exchange.question, **{**exchange.changes, **changes}), waits, known)
                 return
             self._failed = True
             say(f"{error}\n")
@@ -181,6 +180,35 @@ class PlainChat:
             self._problem_told = self.engine.history.problem
             if self._problem_told:
                 say(f"This conversation is not kept: {self._problem_told}")
+        changes = self._room(exchange.full)
+        if changes is not None:
+            known = "" if session is None or session.reply is None else session.reply.thought
+            self.play(self.engine.go_on(exchange.question, **{**exchange.changes, **changes}), waits, known)
+
+    def _room(self, full: Full | None) -> dict[str, Any] | None:
+        """Make room in a full context, as the rules say, or the person; changes to the rules to go on with. None: it stays full."""
+        ways: dict[str, str] = {} if full is None else full.ways()
+        wish = self.engine.rules.when_full
+        if full is None or (wish not in ways and len(ways) == 1):
+            return None
+        way = wish if wish in ways else self._chosen(ways)
+        if way == "drop":
+            return {"when_full": "drop"}
+        if way == "raise" and full.larger is not None:
+            say(f"The context is full. It is raised to {full.larger.wanted.context:,} tokens.")
+            return {} if self._open(full.larger) else None
+        return None
+
+    def _chosen(self, ways: dict[str, str]) -> str:
+        """One of these, by a person; where lines come from elsewhere, they are questions."""
+        if not self._lines.typed:
+            return "stop"
+        say("\n".join(["The context is full. What shall be done?", *(f"  {way}: {text}" for way, text in ways.items())]))
+        try:
+            typed = self._lines.line(", ".join(ways) + "? ").strip().lower()
+        except (EOFError, KeyboardInterrupt, UnicodeDecodeError):
+            typed = ""
+        return next((way for way in ways if typed and way.startswith(typed)), "stop")
 
     def _events(self, exchange: Exchange) -> Iterator[Event]:
         while True:
@@ -239,8 +267,8 @@ class PlainChat:
         self.layers.open(spec.name, spec.path)
         self._open(Opener(spec, wanted(self.layers.settings), chosen=True), self.layers.settings.rules())
 
-    def _open(self, opener: Opener, rules: Rules | None = None) -> None:
-        """Go on with another model, or the same one in another way."""
+    def _open(self, opener: Opener, rules: Rules | None = None) -> bool:
+        """Go on with another model, or the same one in another way. False: it stays as it was."""
         opening = self.engine.switch(opener, rules)
         while not opening.over:
             time.sleep(_LOOKS_EVERY_S)
@@ -249,6 +277,7 @@ class PlainChat:
             if self.engine.opener is not None:
                 self.layers.open(self.engine.opener.spec.name, self.engine.opener.spec.path)
         self._is_loaded()
+        return not opening.problem
 
     def _context(self, _: Typed) -> None:
         if self.engine.session is not None:

@@ -159,6 +159,39 @@ def test_a_full_context_is_raised_if_that_is_set(monkeypatch, capsys):
     assert "The context is full. It is raised to 400 tokens." in said and "in 400" in said
 
 
+class Typed(io.StringIO):
+    """A terminal that these lines are typed at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [("drop", "No longer sent to the model: the oldest 2 turns."), ("r", "It is raised to 400 tokens."), ("", "which leaves too little")],
+)
+def test_a_full_context_asks_the_person(monkeypatch, capsys, answer, line):
+    monkeypatch.setattr(sys, "stdin", Typed("".join(f"{i}" * 46 + "\n" for i in range(3)) + f"{answer}\n"))
+    opener = Growing(ModelSpec("scripted", "gguf", Path("s.gguf")), Wanted(context=200))
+    assert PlainChat(opener, Rules(), None).run() == 0
+    said, asked = capsys.readouterr()
+    assert "What shall be done?\n  drop: Drop the oldest 2 turns from what the model gets\n  raise: Raise the context to 400" in said
+    assert line in said and "drop, raise, stop? " in asked
+
+
+def test_a_reply_that_the_context_ends_goes_on_where_there_is_room(monkeypatch, capsys):
+    backend = ScriptedBackend(["</think>", "4"], ["</think>", "half"], [" whole"], context=200)
+    stream = backend.stream
+
+    def ended_once(ids, sampling, cancel):
+        backend.end_reason = "context" if len(backend.replies) == 2 else "stop"
+        yield from stream(ids, sampling, cancel)
+
+    backend.stream = ended_once
+    talk(monkeypatch, "One?\nTwo?\n", lambda say: backend, Rules(when_full="drop"))
+    assert "half whole" in capsys.readouterr().out
+
+
 def test_a_model_that_is_not_there_is_a_line(monkeypatch, capsys):
     backend = ScriptedBackend([*THINK, "600"])
     talk(monkeypatch, "/model\n/model nothing-here\nHow many?\n", lambda say: backend)

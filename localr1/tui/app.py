@@ -83,7 +83,7 @@ class ChatApp(Frame):
         self._problem_shown = ""
         self._pump_due = False
         self._quit_asked_at = float("-inf")
-        self.transcript = Transcript()
+        self.transcript = Transcript(self.keymap)
         self.trace = TraceView(f"{self.keymap.first('trace')} hides", self.keymap, id="trace")
         self.input = PromptInput(self.engine.history.questions, self.settings.chat.attach_pasted, self.keymap)
         self.status = StatusBar()

@@ -131,9 +131,9 @@ class Frame(App[None], inherit_bindings=False):
 
     def action_palette(self) -> None:
         if not self.is_under_dialog:
-            from localr1.tui.palette import palette
+            from localr1.tui.palette import Palette
 
-            self.push_screen(palette())
+            self.push_screen(Palette())
 
     # colours
 

@@ -6,11 +6,16 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
+from textual.app import ComposeResult
+from textual.command import CommandInput, CommandList, CommandPalette, DiscoveryHit, Hit, Hits, Provider
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
+from textual.style import Style
+from textual.widgets import LoadingIndicator
 
 from localr1.commands import COMMANDS, NUMBER, PATH, TEXT
 from localr1.keys import ACTIONS
+from localr1.tui.options import seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,5 +57,20 @@ def _line(name: str, what: str) -> str:
     return f"{name:<{_COLUMN}} {what}"
 
 
-def palette() -> CommandPalette:
-    return CommandPalette([Commands], placeholder="Find a command")
+class Found(CommandList, can_focus=False):
+    def get_visual_style(self, *component_classes: str, partial: bool = False) -> Style:
+        return seen(super().get_visual_style(*component_classes, partial=partial), component_classes)
+
+
+class Palette(CommandPalette):
+    def __init__(self) -> None:
+        super().__init__([Commands])
+
+    def compose(self) -> ComposeResult:
+        """As Textual has it, with a list whose chosen line is seen."""
+        with Vertical(id="--container"):
+            with Horizontal(id="--input"):
+                yield CommandInput(placeholder="Find a command", select_on_focus=False)
+            with Vertical(id="--results"):
+                yield Found()
+                yield LoadingIndicator()

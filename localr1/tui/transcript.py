@@ -13,28 +13,38 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
 
+from localr1.keys import Keymap, shown
 from localr1.tui.thought import Thought
 from localr1.tui.turn import Kept, Turn
 
 FEW = 3  # turns that are mounted at once
 
-WELCOME = Content.from_markup("""\
-[b $accent]localr1[/]
+ABOUT = """
 
 A reasoning model on this machine: it thinks first, then answers.
 Nothing you type leaves the machine. Larger models: localr1 pull
 
-[dim]Try[/]
+"""
+TRY = """
   How many r's are in strawberry?
   What is 907 + 195?
   Which is larger, 9.11 or 9.9?
 
-[dim]Enter[/] send   [dim]Ctrl+J[/] new line   [dim]Esc[/] stop   [dim]Ctrl+O[/] open the thought   [dim]Ctrl+T[/] its trace   [dim]/help[/]""")
+"""
+
+
+def welcome(keymap: Keymap) -> Content:
+    writing = [(keymap.first("send"), "send"), (shown(keymap.keys("new_line")[-1]), "new line"), (keymap.first("stop"), "stop")]
+    looking = [(keymap.first("fold"), "open the thought"), (keymap.first("trace"), "its trace"), ("/help", "")]
+    told = [part for row in (writing, looking) for key, what in row for part in ((key, "dim"), f" {what}   ")]
+    told.insert(2 * len(writing), "\n")
+    return Content.assemble(("localr1", "bold $accent"), ABOUT, ("Try", "dim"), TRY, *told)
 
 
 class Transcript(VerticalScroll, can_focus=False):
-    def __init__(self) -> None:
+    def __init__(self, keymap: Keymap) -> None:
         super().__init__()
+        self._keymap = keymap
         self._kept: list[Kept] = []  # all of those that were shown
         self._last: Turn | None = None  # of these, mounted or not
         self._before: list[Kept] = []  # those that are not mounted yet
@@ -45,7 +55,7 @@ class Transcript(VerticalScroll, can_focus=False):
         self._mounting = False
 
     def compose(self) -> ComposeResult:
-        yield Static(WELCOME, classes="welcome")
+        yield Static(welcome(self._keymap), classes="welcome")
 
     async def add(self, entry: Widget) -> None:
         """Put an entry at the end, and follow what comes until the person scrolls up."""
@@ -188,7 +198,7 @@ class Transcript(VerticalScroll, can_focus=False):
         self.forget()
         self._kept, self._last, self._before, self._behind = [], None, [], []
         await self.query("Transcript > *").remove()
-        await self.mount(Static(WELCOME, classes="welcome"))
+        await self.mount(Static(welcome(self._keymap), classes="welcome"))
 
     def page(self, direction: int) -> None:
         if not self.max_scroll_y:

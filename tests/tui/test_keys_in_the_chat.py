@@ -25,6 +25,13 @@ async def test_f1_lists_the_keys_that_hold_and_escape_leaves():
         assert not isinstance(app.screen, HelpScreen)
 
 
+async def test_the_welcome_names_the_keys_that_hold():
+    app = ChatApp(lambda say: ScriptedBackend(), layers=Layers(flags={"keys.fold": "f9", "keys.stop": "f7", "keys.new_line": "f6"}))
+    async with app.run_test(size=(80, 24)):
+        for line in ("Enter send   F6 new line   F7 stop", "F9 open the thought   Ctrl+T its trace   /help"):
+            await shows(app, line)
+
+
 async def test_a_key_of_ones_own_takes_the_place_of_the_old_one():
     app = ChatApp(lambda say: ScriptedBackend([*THINK, "ok"]), layers=Layers(flags={"keys.trace": "f3", "keys.trace_fold_all": "z"}))
     async with app.run_test(size=(80, 60)) as pilot:
@@ -90,6 +97,9 @@ async def test_the_palette_finds_commands_and_carries_them_out():
         await ask(app, pilot)
         await press(pilot, "ctrl+p", *"trace")
         await shows(app, "/trace               show, enter, hide the trace")
+        strips = app.screen._compositor.render_strips()
+        reversed_ = "".join(s.text for strip in strips for s in strip if s.style and s.style.reverse)
+        assert "/trace" in reversed_ and "/budget" not in reversed_  # the chosen line is seen without colours
         await press(pilot, "enter")
         await until(lambda: app.trace.display and len(app.screen_stack) == 1)
         await press(pilot, "ctrl+p", *"budget")
