@@ -325,6 +325,8 @@ class PlainChat:
     def new(self, _: Typed) -> None:
         self.last = None
         self.engine.new_chat()
+        while self.engine.history.conversation is not None:  # else the next command would still be for the old one
+            time.sleep(_LOOKS_EVERY_S)
         say("A new chat.\n")
 
     def _copy(self, command: Typed) -> None:

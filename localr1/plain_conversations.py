@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from localr1.plain import Handler, PlainChat
 
 _LISTED = 20
+_LOOKS_EVERY_S = 0.05
 _SHOWN = 2  # turns of a conversation that is gone on with
 
 
@@ -98,7 +99,8 @@ class PlainConversations:
             done.set()
 
         engine.take_over(take_over)
-        done.wait()
+        while engine.session is not None and not done.wait(_LOOKS_EVERY_S):  # without a model it is taken over by the next one
+            pass
         self._show(found)
 
     def _show(self, found: Opened) -> None:

@@ -3,12 +3,14 @@
 import io
 import re
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from backends.base import BackendError
+from localr1.chat import ChatSession
 from localr1.lines import question
 from localr1.models import ModelSpec, Wanted
 from localr1.opening import Opener
@@ -232,3 +234,16 @@ def test_conversations_in_lines(monkeypatch, capsys, tmp_path):
     assert "there are 2 branches here" in told["/branch 7"] and "Mine (copy), 3 turns" in told["/duplicate"]
     assert "A new chat." in told["/delete"] and "Mine, 3 turns" in told[lines[12]]
     assert "[branch 1 of 2]\nYou: Two?\nAnswer:\nsecond" in told["/branch 1"] and "    second" in told["/trace"]
+
+
+def test_after_new_nothing_is_done_to_the_old_conversation(monkeypatch, capsys, tmp_path):
+    reset = ChatSession.reset
+
+    def slow(session: ChatSession) -> None:
+        time.sleep(0.1)
+        reset(session)
+
+    monkeypatch.setattr(ChatSession, "reset", slow)
+    lines = "One?\n/new\n/rename Other\n/delete\ny\n"
+    talk(monkeypatch, lines, lambda say: ScriptedBackend([*THINK, "first"], [*THINK, "second"]), history=tmp_path / "h.db")
+    assert capsys.readouterr().out.count("nothing has been said yet") == 2

@@ -30,6 +30,7 @@ class Conversations:
         self._app = app
         self.revising: int | None = None
         self._shown: Opened | None = None  # until the worker goes on with it, too
+        self._left: int | None = None  # the worker may be in it for a while
 
     def commands(self) -> dict[str, Handler]:
         return {
@@ -77,7 +78,7 @@ class Conversations:
         """On the worker."""
         conversations.go_on(session, self._app.engine.history, found)
         if self._shown is found:
-            self._shown = None
+            self._shown = self._left = None
         name = session.backend.info.name
         if found.model and found.model != name:
             self._app.call_later(self._app.status.hint, f"This was with {on_one_line(found.model)}; {on_one_line(name)} goes on")
@@ -109,9 +110,13 @@ class Conversations:
     @property
     def here(self) -> int | None:
         """The conversation on the screen."""
-        return self._app.engine.history.conversation if self._shown is None else self._shown.id
+        if self._shown is not None:
+            return self._shown.id
+        going_on = self._app.engine.history.conversation
+        return None if going_on == self._left else going_on
 
     def leave(self) -> None:
+        self._left = self.here or self._left
         self._shown = self.revising = None
 
     async def _here(self, job: Callable[[Store, int], _T]) -> _T | None:
@@ -168,6 +173,7 @@ class Conversations:
         loaded = await self.reading(lambda store: conversations.load(store, typed.value))
         if loaded is not None:
             await self.go_on(loaded)
+            self._app.status.hint("This is what the file has, as a conversation of its own")
 
     # branches
 

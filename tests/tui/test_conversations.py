@@ -268,6 +268,19 @@ async def test_nothing_is_branched_while_the_model_writes(tmp_path):
 # ------------------------------------------------------------------------------------------------------- this one
 
 
+async def test_a_new_chat_is_no_longer_the_old_conversation_while_the_worker_is_busy(tmp_path, monkeypatch):
+    app, _ = app_over(tmp_path / "h.db", *numbered(2))
+    async with app.run_test(size=(100, 30)) as pilot:
+        await ask(app, pilot, "One?")
+        with monkeypatch.context() as busy:
+            busy.setattr(app.engine, "new_chat", lambda: None)
+            await send(app, pilot, "/new")
+            await send(app, pilot, "/delete")
+            await shows(app, "Nothing has been said yet")
+        await send(app, pilot, "/resume 1")
+        await until(lambda: app.conversations.here == 1 and app.conversations._shown is None, "the worker goes on with it")
+
+
 async def test_it_is_renamed_copied_written_read_and_deleted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     app, _ = app_over(tmp_path / "h.db", *numbered(2))
