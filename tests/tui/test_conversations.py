@@ -241,7 +241,7 @@ async def test_a_question_that_cannot_be_asked_again_leaves_everything(tmp_path)
     [
         ("/revise", "Nothing has been asked yet"), ("/reroll 2", "Nothing has been asked yet"), ("/branch", "Nothing has been said yet"),
         ("/rename x", "Nothing has been said yet"), ("/delete", "Nothing has been said yet"), ("/save x.md", "Nothing has been said yet"),
-        ("/resume 7", "No conversation is kept yet"), ("/load nowhere.json", "Nowhere.json: cannot be read"),
+        ("/resume 7", "No conversation is kept yet"), ("/load nowhere.json", "nowhere.json: cannot be read"),
     ],
 )  # fmt: skip
 async def test_there_is_nothing_to_work_on(tmp_path, monkeypatch, command, says):
