@@ -45,6 +45,7 @@ _TABLE = (
     Action("edit_question", CHAT, "ctrl+g", "write the question in your editor"),
     Action("page_up", CHAT, "pageup", "scroll", "page(-1)"),
     Action("page_down", CHAT, "pagedown", "", "page(1)"),
+    Action("to_end", CHAT, "ctrl+end", "scroll to the end, and follow it"),
     Action("send", INPUT, "enter", "send"),
     Action("new_line", INPUT, "shift+enter,alt+enter,ctrl+j", "a new line"),
     Action("undo", INPUT, "ctrl+underscore,ctrl+shift+minus,super+z", "undo; Ctrl+Y redoes"),

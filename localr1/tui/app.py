@@ -389,6 +389,9 @@ class ChatApp(Frame):
     def action_page(self, direction: int) -> None:
         (self.trace if self.trace.has_focus else self.transcript).page(direction)
 
+    async def action_to_end(self) -> None:
+        await self.transcript.follow()
+
     def on_key(self, event: events.Key) -> None:
         """Typing goes into the input, wherever the focus is. (What the input gets itself does not come here.)"""
         if event.is_printable and event.character and not self.trace.has_focus and not self.is_under_dialog:

@@ -66,6 +66,11 @@ class Transcript(VerticalScroll, can_focus=False):
         await self.mount(entry)
         self.anchor()
 
+    async def follow(self) -> None:
+        """Scroll to the end, and follow it from there."""
+        await self._to_end()
+        self.anchor()
+
     @property
     def last(self) -> Turn | None:
         """The last turn of the conversation."""

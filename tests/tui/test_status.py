@@ -103,6 +103,10 @@ async def test_output_is_followed_until_the_person_scrolls_up():
         for _ in range(10):
             await press(pilot, "pagedown")
         assert transcript.scroll_y == transcript.max_scroll_y
+        await press(pilot, "pageup", "pageup")
+        assert transcript.scroll_y < transcript.max_scroll_y
+        await press(pilot, "ctrl+end")
+        await until(lambda: transcript.scroll_y == transcript.max_scroll_y)
 
 
 async def test_unfolding_a_long_thought_keeps_its_head_in_sight():
