@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 QUESTIONS = ("How many r's are in strawberry?", "What is 907 + 195?", "Which is larger, 9.11 or 9.9?", "What is 12 x 34?")
 WINDOW_TOKENS, WINDOWS = 256, 4
 LEAST_TOKENS, LEAST_STEPS = 12, 2
-# Multiplications that numpy makes in a second or two on two cores: what one pass over the tokens may take. Models of up to 380M active
-# parameters read everything; the 8B distill, the least.
-WORK = 10**11
+# Multiplications of one pass over the tokens: a second in numpy on two cores, a quarter of a minute in MLX on them. Models of up to 78M active
+# parameters read everything; from 1.7B on, the least.
+WORK = 2 * 10**10
 LARGE = 10**9  # parameters: from here on an exact GGUF file is F16, not F32
 
 
