@@ -208,6 +208,7 @@ class PlainChat:
             typed = self._lines.line(", ".join(ways) + "? ").strip().lower()
         except (EOFError, KeyboardInterrupt, UnicodeDecodeError):
             typed = ""
+            say("")
         return next((way for way in ways if typed and way.startswith(typed)), "stop")
 
     def _events(self, exchange: Exchange) -> Iterator[Event]:
