@@ -21,10 +21,10 @@ chat: $(VENV)/.app
 	fi
 
 test: $(VENV)/.test
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
 test-all: $(VENV)/.test
-	$(VENV)/bin/python -m pytest -m ""
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m ""
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff format --check .

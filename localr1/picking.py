@@ -14,7 +14,9 @@ from localr1.model_facts import Facts, kept_facts
 from quantize.report_text import size
 
 _FORMS = {"gguf": "GGUF", "mlx": "MLX", "safetensors": "safetensors"}
-_BUNDLED = "The bundled model, a toy: distilled from a small teacher of DeepSeek-R1's architecture. It adds, compares and counts letters."
+_BUNDLED = (
+    "The bundled model, a toy that thinks in R1's manner, trained by the recipe that comes with it. It adds, compares and counts letters."
+)
 
 
 @dataclass(frozen=True, slots=True)
