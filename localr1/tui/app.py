@@ -33,6 +33,7 @@ from localr1.tui.engine import Engine, OpenBackend
 from localr1.tui.frame import Frame
 from localr1.tui.help import HelpScreen
 from localr1.tui.models import Models
+from localr1.tui.pastes import tame_pastes
 from localr1.tui.prompt_input import PromptInput, learn_alt_enter
 from localr1.tui.setting import Setting
 from localr1.tui.status import HINT_S, Field, StatusBar, model_fields
@@ -74,6 +75,7 @@ class ChatApp(Frame):
         resume: int | None = None,
     ) -> None:
         super().__init__(Layers() if layers is None else layers)
+        tame_pastes()
         self._resume = resume
         self.engine = Engine(open_backend, rules or self.settings.rules(), History(history or MEMORY))
         self.savings = Savings(self.engine.history, self.layers)
