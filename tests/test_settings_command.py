@@ -20,7 +20,7 @@ def config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_every_setting_is_shown_with_its_origin(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config.write_text('[sampling]\ntop_p = 0.9\n[keys]\nfold = "f2"\n[models.r1-tiny]\nsampling.temperature = 0.65\n')
+    config.write_text('[sampling]\ntop_p = 0.9\n[keys]\nfold = "f9"\n[models.r1-tiny]\nsampling.temperature = 0.65\n')
     assert main(["settings", "--seed", "7"]) == 0
     head, _, *lines = capsys.readouterr().out.splitlines()
     assert head == f"For r1-tiny; the file is {config}"
@@ -29,7 +29,7 @@ def test_every_setting_is_shown_with_its_origin(config: Path, capsys: pytest.Cap
     where = {key: (words[0], words[-1].strip()) for key, words in shown.items()}
     assert where["sampling.temperature"] == ("0.65", "[models.r1-tiny] config.toml:6")
     assert where["sampling.top_p"] == ("0.9", "config.toml:2") and where["sampling.seed"] == ("7", "flag")
-    assert where["keys.fold"] == ("f2", "config.toml:4") and where["sampling.min_p"] == ("0", "default")
+    assert where["keys.fold"] == ("f9", "config.toml:4") and where["sampling.min_p"] == ("0", "default")
     assert main(["settings", "-m", "no-such-model"]) == 0  # which is no reason to keep silent
     assert "For no-such-model" in capsys.readouterr().out
 
@@ -53,9 +53,9 @@ def test_the_file_and_its_place(config: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_one_value_is_written(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["temperature", "0.7", "-m", "r1:7b"], ["look.latex", "off"], ["keys.fold", "f2"]):
+    for arguments in (["temperature", "0.7", "-m", "r1:7b"], ["look.latex", "off"], ["keys.fold", "f9"]):
         assert main(["settings", "set", *arguments]) == 0
-    assert read(config).general.values == {"look.latex": False, "keys.fold": "f2"}
+    assert read(config).general.values == {"look.latex": False, "keys.fold": "f9"}
     assert read(config).models["r1:7b"].values == {"sampling.temperature": 0.7}
     assert main(["settings", "set", "latex", "none"]) == 0
     assert "look.latex" not in read(config).general.values
