@@ -354,12 +354,16 @@ class ChatApp(Frame):
 
     async def action_interrupt(self) -> None:
         """Stop the reply, else leave a dialog, else copy what is selected, else clear the input, else quit at the second time."""
-        selected = self.screen.get_selected_text() or self.input.selected_text
         if self.turn is not None:
             await self._stop()
         elif self.is_under_dialog:
             self.pop_screen()
-        elif selected:
+        else:
+            self.input.call_later(self._interrupt_writing)  # behind what was typed before
+
+    async def _interrupt_writing(self) -> None:
+        selected = self.screen.get_selected_text() or self.input.selected_text
+        if selected:
             self.copy_to_clipboard(selected)
             self.screen.clear_selection()
             self.status.hint("Copied")

@@ -110,6 +110,15 @@ async def test_ctrl_c_cancels_then_clears_then_quits_at_the_second_time():
     assert app.return_code == 0
 
 
+async def test_ctrl_c_clears_what_was_typed_just_before():
+    app, _ = chat()
+    async with app.run_test() as pilot:
+        for key in (*"line", "ctrl+c"):
+            app._driver.send_message(Key(key, key if len(key) == 1 else None))  # and nothing in between is waited for
+        await settle(pilot)
+        assert app.input.text == "" and "again to quit" not in screen(app)
+
+
 async def test_ctrl_c_copies_a_selection_first():
     app, _ = chat()
     async with app.run_test() as pilot:
