@@ -9,7 +9,21 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from localr1.attachments import PASTED, AttachError, Attachment, Listing, added, compose, look_through, pasted, paths_in, read, split
+from localr1.attachments import (
+    MOST_BYTES,
+    PASTED,
+    AttachError,
+    Attachment,
+    Listing,
+    added,
+    compose,
+    look_through,
+    pasted,
+    paths_in,
+    read,
+    size_text,
+    split,
+)
 from localr1.chat import ChatSession
 from localr1.commands import Typed
 from localr1.counting import CHARACTERS_A_TOKEN, counted, estimated, tokens_text
@@ -67,12 +81,19 @@ class Attaching:
             self._attachments = kept
             self._app.input.insert(text)
         elif not paths:
-            self._add(pasted(text, self._attachments))
-            self._app.status.hint(f"Attached as {self._attachments[-1].name}; paste again to have it as text")
+            await self._text(pasted(text, self._attachments))
         elif not await self.attach(paths, instead=text):
             self._app.input.insert(text)
         elif not self.asking.display:
             self._app.status.hint("Attached; paste again to have the path as text")
+
+    async def _text(self, new: Attachment) -> None:
+        if new.nbytes > MOST_BYTES:
+            line = f"Not attached: what was pasted is {size_text(new.nbytes)}, and {size_text(MOST_BYTES)} is the most; paste a part of it"
+            await self._app.transcript.notice(line, "error")
+        else:
+            self._add(new)
+            self._app.status.hint(f"Attached as {self._attachments[-1].name}; paste again to have it as text")
 
     async def _answered(self, listing: Listing, instead: str, yes: bool) -> None:
         for attachment in listing.attachments if yes else ():

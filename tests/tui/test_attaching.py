@@ -162,6 +162,14 @@ async def test_pasted_paths_are_attached_and_text_at_the_second_time(folder: Pat
         assert app.input.text == f"{folder}/src"
 
 
+async def test_a_paste_that_no_context_holds_is_refused():
+    app, _ = chat([*THINK, "ok"])
+    async with app.run_test(size=(80, 24)) as pilot:
+        await paste(app, pilot, "word " * 200_001)
+        await shows(app, "Not attached: what was pasted is 1.0 MB")
+        assert not app.attaching and not app.input.text
+
+
 async def test_a_long_paste_is_attached_and_text_at_the_second_time():
     app, backend = chat([*THINK, "ok"])
     async with app.run_test(size=(80, 24)) as pilot:
