@@ -133,11 +133,12 @@ class PromptInput(TextArea):
     def _put(self, text: str | None) -> None:
         if text is not None:
             self.rewrite(text)
-            self._offered_for = text  # the arrows go on here
+            self._offered_for = self.text  # the arrows go on here
             self._show([])
 
     def rewrite(self, text: str) -> None:
         """Put it in the place of all that is there; it can be undone."""
+        text = printable(text)
         if text != self.text:
             self.replace(text, (0, 0), self.document.end, maintain_selection_offset=False)
             self.move_cursor(self.document.end)
@@ -150,6 +151,7 @@ class PromptInput(TextArea):
 
     def give_back(self, text: str) -> None:
         """Put a question back that could not be asked, before whatever has been typed since."""
+        text = printable(text)
         self.text = f"{text}\n{self.text}" if self.text else text
         self.move_cursor(self.document.end)
 

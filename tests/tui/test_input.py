@@ -32,6 +32,16 @@ async def test_alt_enter_as_terminals_send_it_is_a_new_line():
     assert keys == ["ctrl+j"]
 
 
+async def test_control_characters_from_the_editor_or_an_earlier_question_are_shown_never_obeyed():
+    app, _ = chat()
+    async with app.run_test():
+        app.input.rewrite("a\x1b[31mred\a")
+        assert app.input.text == "a␛[31mred␇"
+        app.input.clear()
+        app.input.give_back("b\x1b[2J\nc")
+        assert app.input.text == "b␛[2J\nc"
+
+
 async def test_pasted_control_characters_are_shown_never_obeyed():
     app, _ = chat()
     async with app.run_test() as pilot:
