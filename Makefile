@@ -20,11 +20,14 @@ chat: $(VENV)/.app
 		$(VENV)/bin/localr1 ask "$(EXAMPLE)" </dev/null && echo "To open the chat, run 'make chat' (or $(VENV)/bin/localr1) in a terminal."; \
 	fi
 
+# Two processes, each with one thread for its matrices: more wait for each other.
+PYTEST = OPENBLAS_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist worksteal
+
 test: $(VENV)/.test
-	$(VENV)/bin/python -m pytest -n 2 --dist worksteal
+	$(PYTEST)
 
 test-all: $(VENV)/.test
-	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m ""
+	$(PYTEST) -m ""
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff format --check .
