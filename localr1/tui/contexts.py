@@ -14,6 +14,7 @@ from localr1.tui.engine import Full
 from localr1.tui.turn import Turn
 
 if TYPE_CHECKING:
+    from localr1.opening import Opener
     from localr1.tui.app import ChatApp, Handler
 
 
@@ -26,6 +27,7 @@ class Contexts:
         self._line: Static | None = None  # where the dropped turns end
         self._dropped = 0  # that it tells
         self._prepared = False  # since the last turn
+        self._raised: Opener | None = None  # what was tried to make room for this turn
 
     def commands(self) -> dict[str, Handler]:
         return {"context": self._show}
@@ -79,6 +81,7 @@ class Contexts:
         if full is not None and not (turn.failure and turn.exchange.after is not None):
             await self._full(turn, full)
             return True
+        self._raised = None
         if turn.end is not None and turn.end.thought_tokens <= turn.end.answer_tokens:
             self._prepare()
         self.typed(self._app.input.text)
@@ -86,6 +89,8 @@ class Contexts:
 
     async def _full(self, turn: Turn, full: Full) -> None:
         wish, ways = self._app.engine.rules.when_full, full.ways()
+        if full.larger is not None and full.larger == self._raised:
+            del ways["raise"]  # it was not to be had
         self._about = turn
         if wish in ways or len(ways) == 1:
             await self._carry_out(wish if wish in ways else "stop")
@@ -128,6 +133,7 @@ class Contexts:
                 app.attaching.give_back(question)
             return
         if way == "raise" and larger is not None:
+            self._raised = larger
             app.models.switch(larger)
         changes: dict[str, Any] = {**turn.exchange.changes, **({"when_full": "drop"} if way == "drop" else {})}
         if turn.end is not None:

@@ -132,6 +132,29 @@ async def test_full_the_context_is_raised_and_the_question_asked_in_it():
         await shows(app, "/ 400")
 
 
+class Poor(Opener):
+    """Its memory is less than was thought."""
+
+    def __call__(self, say: Callable[[str], None]) -> ScriptedBackend:
+        opened.append(ScriptedBackend(context=60))
+        if self.wanted.context != 60:
+            raise MemoryError
+        return opened[-1]
+
+    def larger(self, context_tokens: int) -> Opener | None:
+        return replace(self, wanted=replace(self.wanted, context=2 * context_tokens))
+
+
+async def test_a_larger_context_that_cannot_be_had_is_tried_once():
+    opened.clear()
+    opener = Poor(ModelSpec("poor", "gguf", Path("p.gguf")), Wanted(context=60))
+    app = ChatApp(opener, Rules(when_full="raise"))
+    async with app.run_test(size=(100, 40)) as pilot:
+        await send(app, pilot, "x" * 80)
+        await until(lambda: app.turn is None and app.input.text == "x" * 80)
+        assert len(opened) == 3  # as it was, larger, as it was
+
+
 async def test_a_question_that_does_not_fit_alone_can_have_a_larger_context():
     app = growing(60)
     async with app.run_test(size=(100, 40)) as pilot:
