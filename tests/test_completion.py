@@ -29,7 +29,8 @@ def test_words_that_a_command_takes() -> None:
     assert texts("/budget ") == ["/budget off"]
 
 
-def test_settings_and_models(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_and_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # without the conversions of other tests, which are models too
     assert "/set chat.editor" in texts("/set ") and texts("/set latex") == texts("/set look.la") == ["/set look.latex"]
     assert texts("/set look.latex ") == ["/set look.latex true", "/set look.latex false"]
     assert texts("/set latex f") == ["/set latex false"]

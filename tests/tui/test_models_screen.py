@@ -40,7 +40,7 @@ def test_what_is_here_says_what_it_is_a_distill_of_and_whether_it_fits(home: Pat
     library.used(own)
     library.used(home / "gone.gguf")
     bundled, named = sorted(picking.here(), key=lambda pick: pick.name != "r1-tiny")
-    assert bundled.path == paths.assets() / "r1-tiny" and "distilled from a small teacher" in bundled.what and bundled.fits
+    assert bundled.path == paths.assets() / "r1-tiny" and "thinks in R1's manner" in bundled.what and bundled.fits
     assert named.name == str(own) and named.form == "GGUF Q4_K_M"
     assert named.what.startswith(
         "A distill: Qwen2.5-Math-7B, trained on what DeepSeek-R1 wrote. It is not DeepSeek-R1 itself. 3.3 million parameters"
