@@ -14,6 +14,8 @@ import termios
 import time
 from pathlib import Path
 
+import psutil
+
 import localr1
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?<=>]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\\\)|\x1bP[^\x1b]*\x1b\\\\|\x1b[^\[\]P]")
@@ -42,6 +44,13 @@ class Terminal:
 
     def type(self, text: str) -> None:
         os.write(self.fd, text.encode())
+
+    def asked(self) -> None:
+        """Wait until the program waits for a key. Between a prompt and that, Python's readline would miss a Ctrl+C until the next key."""
+        process, waits = psutil.Process(self.pid), 0
+        while waits < 5:
+            time.sleep(0.01)
+            waits = waits + 1 if process.status() == psutil.STATUS_SLEEPING else 0
 
     def until(self, text: str, limit_s: float = 30) -> None:
         """Read until `text` comes, behind what was waited for before; escape sequences do not count, but in a text that has one."""

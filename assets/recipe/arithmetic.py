@@ -116,7 +116,7 @@ def subtract(rng: random.Random) -> Problem:
     a, b = number(rng, d), number(rng, e)
     if a < b and rng.random() < 0.4:
         a, b = b, a
-    if rng.random() < 0.04:  # otherwise only met among single digits
+    if rng.random() < 0.08:  # otherwise only met among single digits
         b = a
     question = phrase(rng, _SUB_WORDINGS, a=str(a), b=str(b))
     result = a - b

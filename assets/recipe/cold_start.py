@@ -14,13 +14,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from data import Document, documents
-from layers import Documents
+from layers import Documents, autocast
 from teacher import Teacher, TeacherConfig
 from torch import Tensor
 from trainer import fit, launch, load, mine, options, summed
 
 BIAS_RESTS = 0.9  # share of the steps from which on the routers' biases stay as they are
-MTP_WEIGHT, MTP_BEGINS = 0.1, 0.5
+MTP_WEIGHT = 0.1
 
 
 def packed(batch: list[Document], device: str) -> tuple[Tensor, Tensor, Documents]:
@@ -51,11 +51,11 @@ def train(args: argparse.Namespace) -> None:
         batch = documents(args.seed, step, args.documents)
         trained = sum(sum(d[1]) for d in batch)
         ids, weights, view = packed(mine(batch), args.device)
-        with torch.autocast(args.device, dtype=torch.bfloat16):
+        with autocast(args.device):
             hidden = teacher.hidden(ids, view)
             loss = cross_entropy(teacher.lm_head(hidden), ids, weights, 1) / trained
             figures = [loss.detach()]
-            if args.mtp_only or step >= MTP_BEGINS * args.steps:
+            if args.mtp_only or step >= args.mtp_begins * args.steps:
                 mtp = cross_entropy(teacher.mtp_logits(hidden, ids, view), ids, weights, 2) / trained
                 figures.append(mtp.detach())
                 loss = loss + MTP_WEIGHT * mtp
@@ -72,7 +72,12 @@ def train(args: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = options(__doc__, steps=4800)
-    parser.add_argument("--base", type=Path, metavar="TRAIN.pt", help="weights to begin with (default: random ones)")
+    parser.add_argument(
+        "--base", type=Path, metavar="TRAIN.pt", help="weights, or a published folder, to begin with (default: random ones)"
+    )
     parser.add_argument("--bias-speed", type=float, default=0.002, help="of the routers' biases against the load, a step")
+    parser.add_argument(
+        "--mtp-begins", type=float, default=0.5, help="share of the steps from which on the MTP layer is trained with the rest"
+    )
     parser.add_argument("--mtp-only", action="store_true", help="train the MTP layer and leave the rest as it is, as after later stages")
     launch(train, parser.parse_args())

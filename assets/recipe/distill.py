@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from cold_start import cross_entropy, packed
 from data import Document, documents
+from layers import autocast
 from student import Student, StudentConfig
 from teacher import Teacher, TeacherConfig
 from torch import Tensor
@@ -60,7 +61,7 @@ def train(args: argparse.Namespace) -> None:
         batch = documents(args.seed, step, args.documents) if traces is None else drawn(traces, args.seed, step, args.documents)
         trained = sum(sum(d[1]) for d in batch)
         ids, weights, view = packed(mine(batch), args.device)
-        with torch.autocast(args.device, dtype=torch.bfloat16):
+        with autocast(args.device):
             logits = student(ids, view)
             loss = cross_entropy(logits, ids, weights, 1) / trained
             figures = [loss.detach()]

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from cold_start import packed
 from data import FAMILIES, draw, encode, prompt
-from layers import Documents
+from layers import Documents, autocast
 from problem import Problem
 from rewards import BACKTRACKS, advantages, reward, right
 from sampling import sample, split_reply
@@ -50,7 +50,7 @@ def problems(seed: int, number: int, count: int) -> list[Problem]:
 
 def log_probabilities(model: Teacher, ids: Tensor, view: Documents) -> Tensor:
     """float32 [N - 1]: of each token after the first."""
-    with torch.autocast(ids.device.type, dtype=torch.bfloat16):
+    with autocast(ids.device.type):
         logits = model(ids, view)[0, :-1]
     return logits.float().log_softmax(dim=-1).gather(1, ids[0, 1:, None])[:, 0]
 

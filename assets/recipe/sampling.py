@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from data import decode, encode
-from layers import Batch
+from layers import Batch, autocast
 from tokenizer import END_THINK, EOS
 from torch import Tensor, nn
 
@@ -28,7 +28,7 @@ def sample(
     rows = torch.arange(len(prompts), device=device)  # which prompt each row of the batch answers
     trained, going = model.training, torch.ones(len(prompts), dtype=torch.bool, device=device)
     model.eval()
-    with torch.autocast(device.type, dtype=torch.bfloat16):
+    with autocast(device.type):
         for _ in range(max_new):
             view.extend(ids.shape[1])
             ids = _choose(model(ids, view)[:, -1].float(), temperature, top_p, generator)

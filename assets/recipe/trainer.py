@@ -17,6 +17,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from layers import fast_type
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 Gradients = Callable[[int], dict[str, float]]  # step -> figures to log; leaves the gradients in the parameters
@@ -50,7 +52,7 @@ class Muon(torch.optim.Optimizer):
 def orthogonal(x: Tensor) -> Tensor:
     """[n, a, b] -> nearly orthogonal matrices with the same singular vectors."""
     tall = x.shape[1] > x.shape[2]
-    x = (x.mT if tall else x).bfloat16()
+    x = (x.mT if tall else x).to(fast_type(x.device.type))
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(5):
         a = x @ x.mT
@@ -151,10 +153,22 @@ def save(path: Path, state: dict) -> None:
 
 
 def load(path: Path, model: nn.Module) -> dict:
-    """Weights of a checkpoint into `model`; returns the checkpoint."""
-    state = torch.load(path, map_location=next(model.parameters()).device, weights_only=True)
+    """Weights of a checkpoint, or of a published folder, into `model`; returns the checkpoint."""
+    device = next(model.parameters()).device
+    state = dict(model=published(path)) if path.is_dir() else torch.load(path, map_location=device, weights_only=True)
+    if path.is_dir():  # copies of the main model's embedding and head
+        state["model"] = {name: state["model"][name] for name in model.state_dict()}
     model.load_state_dict(state["model"])
     return state
+
+
+def published(folder: Path) -> dict[str, Tensor]:
+    """The weights of a published folder, float32; E4M3 codes times the scales of their 128 x 128 blocks."""
+    tensors = {name: t.float() for name, t in load_file(folder / "model.safetensors").items()}
+    for name in [n for n in tensors if n.endswith("_scale_inv")]:
+        weight, scales = tensors[name.removesuffix("_scale_inv")], tensors.pop(name)
+        weight *= scales.repeat_interleave(128, 0)[: weight.shape[0]].repeat_interleave(128, 1)[:, : weight.shape[1]]
+    return tensors
 
 
 def fit(model: nn.Module, args: argparse.Namespace, gradients: Gradients, name: str = "train.pt", every: int = 25) -> None:

@@ -28,14 +28,14 @@ CONTEXTS = (2048, 32768)
 ENGINE = """
 import ctypes, json, re, sys
 import llama_cpp as c
+from backends.llamacpp_library import model_params
 said = []
 @c.llama_log_callback
 def keep(level, text, _):
     said.append(text.decode("utf-8", "replace"))
+params = model_params()
 c.llama_log_set(keep, ctypes.c_void_p(0))
-c.llama_backend_init()
 path, asked = sys.argv[1], json.loads(sys.argv[2])
-params = c.llama_model_default_params()
 params.no_alloc, params.load_mode = True, 0
 model = c.llama_model_load_from_file(path.encode(), params)
 assert model, "".join(said)[-2000:]

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from backends.base import ModelFileError
+from backends.base import Cancel, ModelFileError
+from backends.llamacpp import LlamaCppBackend
+from backends.llamacpp_library import library, model_params
 from quantize.convert import convert
 from quantize.errors import QuantizeError, UnsupportedModel
 from quantize.gguf_reader import read_gguf_header
@@ -29,8 +31,7 @@ AWKWARD = [
 @contextmanager
 def vocabulary(path: Path) -> Iterator[tuple[Any, Any]]:
     """llama.cpp's vocabulary of a GGUF file, without the weights."""
-    llama_cpp = pytest.importorskip("llama_cpp")
-    params = llama_cpp.llama_model_default_params()
+    llama_cpp, params = library(), model_params()
     params.vocab_only = True
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
     assert model, "llama.cpp does not load the file"
@@ -70,14 +71,9 @@ def test_llama_cpp_gives_the_ids_of_the_checkpoints_tokenizer(make_checkpoint, t
 
 @pytest.mark.parametrize("architecture", ["qwen2", "llama", "qwen3"])
 def test_llama_cpp_loads_the_weights_and_runs(make_checkpoint, tmp_path, architecture):
-    llama_cpp = pytest.importorskip("llama_cpp")
     convert(make_checkpoint(architecture).folder, tmp_path / "m.gguf", "Q8_0")
-    model = llama_cpp.Llama(str(tmp_path / "m.gguf"), n_ctx=64, n_threads=1, verbose=False)
-    try:
-        model.eval([1, 2, 3])
-        assert model.n_tokens == 3
-    finally:
-        model.close()
+    with LlamaCppBackend(tmp_path / "m.gguf", context=64) as backend:
+        assert backend.prefill([1, 2, 3], Cancel()) == 3
 
 
 def test_special_tokens(make_checkpoint, tmp_path):

@@ -32,6 +32,7 @@ def test_a_session_leaves_the_terminal_as_it_was() -> None:
         terminal.type("\x1a")  # no shell has started it: nothing to go back to
         terminal.until("\x1b[?1049l")
         terminal.until("\x1b[?1049h")
+        terminal.until("Ask something")  # drawn anew, so keys are read again
         terminal.type("/quit\r")
         assert terminal.ended() == 0
         assert terminal.is_as_before() and "Traceback" not in terminal.read
@@ -113,14 +114,17 @@ def test_the_plain_chat_in_a_terminal() -> None:
         terminal.type("\x03")
         terminal.until("[Cancelled")
         terminal.until("You: ")
+        terminal.asked()
         terminal.type("half a que\x03")
         terminal.until("You: ")
         terminal.type("/think off\r")
         terminal.until("Answers without thinking")
         terminal.until("You: ")
+        terminal.asked()
         terminal.type("\x03")
         terminal.until("again to quit")
         terminal.until("You: ")
+        terminal.asked()
         terminal.type("\x03")
         assert terminal.ended() == 0
         assert "Traceback" not in terminal.read
