@@ -2,8 +2,9 @@
 
     python grpo.py --base COLD.pt --out DIR [--steps N]     # run again to resume
 
-Each round draws problems, samples a group of replies to each, and rewards what is right and well formed; a reply's advantage is its
-reward normalized within its group. The ratio to the policy that sampled is clipped, and the distance to the reference policy, the
+Each round draws problems, keeps those that the policy is least sure of (what it always gets right teaches nothing; DAPO, arXiv 2503.14476,
+3.2, leaves it out after sampling), samples a group of replies to each, and rewards what is right and well formed; a reply's advantage is
+its reward normalized within its group. The ratio to the policy that sampled is clipped, and the distance to the reference policy, the
 cold start's, costs. Source: DeepSeekMath (arXiv 2402.03300) 4.1, DeepSeek-R1 (arXiv 2501.12948) 2.2. DIR/curve.jsonl: one line a round.
 """
 
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import torch
 from cold_start import packed
-from data import FAMILIES, draw, encode, prompt
+from data import FAMILIES, draw, encode, prompt, written
 from layers import Documents, autocast
 from problem import Problem
 from rewards import BACKTRACKS, advantages, reward, right
@@ -48,6 +49,20 @@ def problems(seed: int, number: int, count: int) -> list[Problem]:
     return [draw(rng, families[i % len(families)]) for i in range(count)]
 
 
+@torch.no_grad()
+def least_sure(policy: Teacher, drawn: list[Problem], count: int, device: str) -> list[Problem]:
+    """Those in whose worked trace the policy meets the largest surprise; the first line, where guesses are made at random, does not count."""
+    traces = [written([], p) for p in drawn]
+    ids, weights, view = packed(traces, device)
+    surprise = -log_probabilities(policy, ids, view) * weights[1:]
+    ends = torch.tensor(view.lengths).cumsum(0).tolist()
+    largest = []
+    for problem, end, length in zip(drawn, ends, view.lengths, strict=True):
+        first_line = len(encode(prompt([], problem.question))) + len(encode(problem.thought.partition("\n")[0]))
+        largest.append(float(surprise[end - length + first_line : end - 1].max()))
+    return [drawn[i] for i in sorted(range(len(drawn)), key=lambda i: -largest[i])[:count]]
+
+
 def log_probabilities(model: Teacher, ids: Tensor, view: Documents) -> Tensor:
     """float32 [N - 1]: of each token after the first."""
     with autocast(ids.device.type):
@@ -65,11 +80,13 @@ def policy_loss(new: Tensor, old: Tensor, reference: Tensor, advantage: Tensor) 
 
 def play(policy: Teacher, reference: Teacher, args: argparse.Namespace, number: int) -> tuple[Round | None, dict[str, float]]:
     """Sample a round and judge it; groups whose replies are all as good as each other teach nothing and are left out."""
-    drawn = mine(problems(args.seed, number, args.problems))
+    drawn = mine(problems(args.seed, number, args.problems * args.drawn))
+    drawn = least_sure(policy, drawn, len(drawn) // args.drawn, args.device)
     generator = torch.Generator(args.device).manual_seed(args.seed * 1_000_003 + number * 97 + rank())
     asked = [problem for problem in drawn for _ in range(args.group)]
     prompts = [encode(prompt([], p.question)) for p in asked]
-    replies = sample(policy, prompts, temperature=1.0, generator=generator)
+    longest = max(len(written([], p)[0]) - len(ids) for p, ids in zip(asked, prompts, strict=True))
+    replies = sample(policy, prompts, temperature=1.0, max_new=longest + longest // 4, generator=generator)
     texts = [split_reply(ids) for ids in replies]
     rewards = [reward(p, *text) for p, text in zip(asked, texts, strict=True)]
     batch, signals = [], []
@@ -131,6 +148,7 @@ if __name__ == "__main__":
     parser = options(__doc__, steps=200, muon_rate=2e-4, adam_rate=1e-4, warm_up=4, decay_share=0.5)
     parser.add_argument("--base", type=Path, required=True, metavar="COLD.pt", help="the cold start's weights: first and reference policy")
     parser.add_argument("--problems", type=int, default=24, help="problems a round")
+    parser.add_argument("--drawn", type=int, default=4, help="times as many are drawn")
     parser.add_argument("--group", type=int, default=8, help="replies to each")
     parser.add_argument("--passes", type=int, default=2, help="optimizer steps a round")
     launch(train, parser.parse_args())

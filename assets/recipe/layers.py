@@ -101,7 +101,7 @@ class Batch:
 
     def __init__(self, capacity: int, padding: Tensor) -> None:
         self.capacity, self.padding, self.length = capacity, padding, 0
-        self.cache: dict[int, tuple[Tensor, Tensor]] = {}
+        self.cache: dict[int, tuple[Tensor, ...]] = {}
 
     def extend(self, new: int) -> None:
         """Make room for the next `new` tokens; to be called before they are computed."""
@@ -111,17 +111,28 @@ class Batch:
         self.mask = causal + HIDDEN * (torch.arange(self.length, device=self.padding.device) < self.padding[:, None, None, None])
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        """q [B, H, T, d] -> [B, H, T, e]; keys and values are kept, in float32."""
-        if layer not in self.cache:
-            self.cache[layer] = tuple(torch.empty(*x.shape[:2], self.capacity, x.shape[3], device=x.device) for x in (k, v))
-        start = self.length - k.shape[2]
-        for kept, x in zip(self.cache[layer], (k, v), strict=True):
-            kept[:, :, start : self.length] = x
-        keys, values = (x[:, :, : self.length] for x in self.cache[layer])
+        """q [B, H, T, d] -> [B, H, T, e]."""
+        keys, values = self._kept(layer, k, v)
         with torch.autocast(q.device.type, enabled=False):  # in BF16 a CPU would copy all keys into its own order at each token
             return softmax_attention(q, keys, values, scale, self.mask).to(q.dtype)
+
+    def attend_latents(self, layer: int, q: Tensor, latents: Tensor, width: int, scale: float) -> Tensor:
+        """q [B, H, T, d], latents [B, T, d] -> [B, H, T, width]: all heads have the same keys, whose first `width` numbers are the values."""
+        (keys,) = self._kept(layer, latents)
+        with torch.autocast(q.device.type, enabled=False):
+            scores = (keys @ (q.float() * scale).flatten(1, 2).mT).mT  # in this order a CPU is nearly twice as fast
+            weights = (scores.unflatten(1, q.shape[1:3]) + self.mask).softmax(dim=-1)
+            return (weights.flatten(1, 2) @ keys[..., :width]).unflatten(1, q.shape[1:3]).to(q.dtype)
+
+    def _kept(self, layer: int, *new: Tensor) -> tuple[Tensor, ...]:
+        """Each [.., T, d], behind what was kept before: [.., length, d], float32."""
+        if layer not in self.cache:
+            self.cache[layer] = tuple(torch.empty(*x.shape[:-2], self.capacity, x.shape[-1], device=x.device) for x in new)
+        for kept, x in zip(self.cache[layer], new, strict=True):
+            kept[..., self.length - x.shape[-2] : self.length, :] = x
+        return tuple(x[..., : self.length, :] for x in self.cache[layer])
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows only."""
         self.padding = self.padding[rows]
-        self.cache = {layer: (k[rows], v[rows]) for layer, (k, v) in self.cache.items()}
+        self.cache = {layer: tuple(x[rows] for x in kept) for layer, kept in self.cache.items()}

@@ -85,7 +85,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class LatentAttention(nn.Module):
-    """MLA, keys and values written out (the naive form). Equations 1 to 11."""
+    """MLA: keys and values written out (the naive form) over documents, absorbed where a batch grows. Equations 1 to 11."""
 
     def __init__(self, c: TeacherConfig, index: int) -> None:
         super().__init__()
@@ -104,12 +104,23 @@ class LatentAttention(nn.Module):
         q = self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x))).view(B, T, -1, c.qk_head_dim).transpose(1, 2)
         q_c, q_r = q.split([c.qk_nope_head_dim, c.qk_rope_head_dim], dim=-1)
         latent, k_r = self.kv_a_proj_with_mqa(x).split([c.kv_lora_rank, c.qk_rope_head_dim], dim=-1)
-        kv = self.kv_b_proj(self.kv_a_layernorm(latent)).view(B, T, -1, c.qk_nope_head_dim + c.v_head_dim).transpose(1, 2)
+        latent, q_r = self.kv_a_layernorm(latent), rotate(q_r, *turn).to(q_c.dtype)
+        k_r = rotate(k_r, *turn).to(latent.dtype)  # one rotated key for all heads
+        if isinstance(view, Batch):
+            return self.o_proj(self._absorbed(q_c, q_r, latent, k_r, view).transpose(1, 2).flatten(2))
+        kv = self.kv_b_proj(latent).view(B, T, -1, c.qk_nope_head_dim + c.v_head_dim).transpose(1, 2)
         k_c, v = kv.split([c.qk_nope_head_dim, c.v_head_dim], dim=-1)
-        k_r = rotate(k_r, *turn)[:, None].expand(-1, c.num_attention_heads, -1, -1)  # one rotated key for all heads
-        q = torch.cat([q_c, rotate(q_r, *turn).to(q_c.dtype)], dim=-1)
-        k = torch.cat([k_c, k_r.to(k_c.dtype)], dim=-1)
-        return self.o_proj(view.attend(self.index, q, k, v, self.scale).transpose(1, 2).flatten(2))
+        k = torch.cat([k_c, k_r[:, None].expand(-1, c.num_attention_heads, -1, -1)], dim=-1)
+        return self.o_proj(view.attend(self.index, torch.cat([q_c, q_r], dim=-1), k, v, self.scale).transpose(1, 2).flatten(2))
+
+    def _absorbed(self, q_c: Tensor, q_r: Tensor, latent: Tensor, k_r: Tensor, view: Batch) -> Tensor:
+        """The same on latents: what makes keys and values of them is applied to the queries and the outcome instead. 2.1.1 of the V2 report
+        (arXiv 2405.04434)."""
+        c = self.config
+        keys, values = self.kv_b_proj.weight.view(c.num_attention_heads, -1, c.kv_lora_rank).split([c.qk_nope_head_dim, c.v_head_dim], dim=1)
+        q = torch.cat([torch.einsum("bhtn,hnr->bhtr", q_c, keys.to(q_c.dtype)), q_r], dim=-1)
+        mixed = view.attend_latents(self.index, q, torch.cat([latent, k_r], dim=-1), c.kv_lora_rank, self.scale)
+        return torch.einsum("bhtr,hvr->bhtv", mixed, values.to(mixed.dtype))
 
 
 class Gate(nn.Module):
