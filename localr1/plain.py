@@ -154,7 +154,7 @@ class PlainChat:
     def play(self, exchange: Exchange, waits: bool, known: str = "") -> None:
         """Write a reply as it comes. `known`: the thought that is on paper already."""
         thought = Writer(sys.stdout, "2", "Thinking:")
-        answer = Writer(sys.stdout, heading="Answer:")
+        answer = Writer(sys.stdout, heading="Answer:", formulas=self._lines.typed and self.layers.settings.look.latex)
         try:
             with interrupt_cancels(lambda: self.engine.cancel(exchange)):
                 end, told = write_reply(without(self._events(exchange), known), thought, answer, waits)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from localr1.latex.stream import FormulaStream
 from localr1.text import printable
 from localr1.turn import AnswerDelta, Event, LoopFound, ThoughtDelta, TurnEnd
 
@@ -15,10 +16,11 @@ from localr1.turn import AnswerDelta, Event, LoopFound, ThoughtDelta, TurnEnd
 class Writer:
     """Writes model text to a stream as it comes, white space at the end held back so that parts meet cleanly.
 
-    `heading`: a line before it; `needed`: an error in writing ends the turn; otherwise it only ends the writing.
+    `heading`: a line before it; `needed`: an error in writing ends the turn; otherwise it only ends the writing; `formulas`: as readable
+    text, each when it is complete.
     """
 
-    def __init__(self, stream: TextIO, style: str = "", heading: str = "", needed: bool = True) -> None:
+    def __init__(self, stream: TextIO, style: str = "", heading: str = "", needed: bool = True, formulas: bool = False) -> None:
         self.stream = stream
         self.heading = heading
         self.needed = needed
@@ -27,6 +29,7 @@ class Writer:
         self._styled = bool(style) and stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
         self._style = style
         self._held = ""
+        self._formulas = FormulaStream() if formulas else None
 
     def write(self, text: str) -> None:
         text = self._held + text if self.open else (self._held + text).lstrip("\n")
@@ -37,11 +40,12 @@ class Writer:
         if not self.open:
             self.open = True
             self._put((f"{self.heading}\n" if self.heading else "") + (f"\x1b[{self._style}m" if self._styled else ""))
-        self._put(printable(shown))
+        self._put(printable(shown if self._formulas is None else self._formulas.feed(shown)))
 
     def end(self, blank_line: bool = False) -> None:
+        rest = "" if self._formulas is None else self._formulas.end()
         self.open, self._held = False, ""
-        self._put(("\x1b[0m" if self._styled else "") + ("\n\n" if blank_line else "\n"))
+        self._put(printable(rest) + ("\x1b[0m" if self._styled else "") + ("\n\n" if blank_line else "\n"))
 
     def line(self, text: str) -> None:
         self._put(text + "\n")

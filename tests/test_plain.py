@@ -41,6 +41,14 @@ def test_a_conversation_reads_from_top_to_bottom(monkeypatch, capsys):
     assert "And\ntwice?" in backend.decode(backend.seen[1]) and backend.closed
 
 
+@pytest.mark.parametrize(("change", "answer"), [("", "So x² and [ 42 ]"), ("/set look.latex false\n", r"So $x^2$ and \boxed{42}")])
+def test_formulas_are_readable_to_who_types(monkeypatch, capsys, change, answer):
+    replies = [*THINK, "So", " $x", "^2$", " and \\boxed", "{42}"]
+    monkeypatch.setattr(sys, "stdin", Typed(f"{change}How many?\n"))
+    assert PlainChat(lambda say: ScriptedBackend(replies), Rules(), None).run() == 0
+    assert f"Answer:\n{answer}\n[" in capsys.readouterr().out
+
+
 def test_what_is_kept_of_a_steered_thought_is_not_written_again(monkeypatch, capsys):
     backend = ScriptedBackend([*THINK, "600"], ["601"], [" once", " more", "</think>", "602"])
     talk(monkeypatch, "How many?\n/again\n/longer\n/trace\n", lambda say: backend)

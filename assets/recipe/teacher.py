@@ -117,7 +117,9 @@ class LatentAttention(nn.Module):
         """The same on latents: what makes keys and values of them is applied to the queries and the outcome instead. 2.1.1 of the V2 report
         (arXiv 2405.04434)."""
         c = self.config
-        keys, values = self.kv_b_proj.weight.view(c.num_attention_heads, -1, c.kv_lora_rank).split([c.qk_nope_head_dim, c.v_head_dim], dim=1)
+        keys, values = self.kv_b_proj.weight.view(c.num_attention_heads, -1, c.kv_lora_rank).split(
+            [c.qk_nope_head_dim, c.v_head_dim], dim=1
+        )
         q = torch.cat([torch.einsum("bhtn,hnr->bhtr", q_c, keys.to(q_c.dtype)), q_r], dim=-1)
         mixed = view.attend_latents(self.index, q, torch.cat([latent, k_r], dim=-1), c.kv_lora_rank, self.scale)
         return torch.einsum("bhtr,hvr->bhtv", mixed, values.to(mixed.dtype))
