@@ -256,11 +256,13 @@ class PlainChat:
 
     def _model(self, command: Typed) -> None:
         from localr1.models import resolve
+        from localr1.picking import here
 
-        if not command.value:
-            say("/model NAME goes on with another model; localr1 list shows which are here")
-            return
         try:
+            if not command.value:
+                picks = [f"  {pick.name}, {pick.size} {pick.form}. {pick.memory}" for pick in here()]
+                say("\n".join(["/model NAME goes on with another model. Here are:", *picks]) + "\n")
+                return
             spec = resolve(command.value, self.layers.settings.model.backend)
         except BackendError as error:
             say(one_line(error))
