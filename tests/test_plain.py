@@ -206,7 +206,9 @@ def test_a_model_that_is_not_there_is_a_line(monkeypatch, capsys):
     backend = ScriptedBackend([*THINK, "600"])
     talk(monkeypatch, "/model\n/model nothing-here\nHow many?\n", lambda say: backend)
     said = capsys.readouterr().out
-    assert "Here are:\n  r1-tiny, 6." in said and "Fits: it takes about" in said and "no model called 'nothing-here'" in said and "600" in said
+    assert (
+        "Here are:\n  r1-tiny, 6." in said and "Fits: it takes about" in said and "no model called 'nothing-here'" in said and "600" in said
+    )
 
 
 def test_a_larger_context_is_had_at_once(monkeypatch, capsys):
