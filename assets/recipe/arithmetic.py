@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 
 from problem import Problem, opening, phrase, slip, verdict
@@ -97,17 +98,16 @@ def add(rng: random.Random) -> Problem:
     return Problem("add", f"{a}+{b}", question, text, f"{a} + {b} = **{result}**", str(result))
 
 
-def _smaller(a: int, b: int) -> str:
-    """Why a < b, in words."""
+def _compared(a: int, b: int) -> str:
+    """Digits first, then which of the two is larger: said before, it would be a guess."""
     s, t = str(a), str(b)
+    larger = "" if a == b else f"so {a} is {'larger' if a > b else 'smaller'}."
     if len(s) != len(t):
-        return f"{a} has {len(s)} digit{'s' * (len(s) > 1)} and {b} has {len(t)}"
-    steps = []
-    for x, y in zip(s, t, strict=True):
-        steps.append(f"{x} = {y}" if x == y else f"{x} < {y}")
-        if x != y:
-            break
-    return "digit by digit " + ", ".join(steps)
+        return f"{a} has {len(s)} digit{'s' * (len(s) > 1)} and {b} has {len(t)}, {larger}"
+    same = len(os.path.commonprefix([s, t]))
+    steps = [f"{x} = {y}" for x, y in zip(s[:same], t[:same], strict=True)]
+    steps += [f"{x} {'>' if x > y else '<'} {y}" for x, y in zip(s[same : same + 1], t[same : same + 1], strict=True)]
+    return f"Digit by digit: {', '.join(steps)}, {larger or 'all the same.'}"
 
 
 def subtract(rng: random.Random) -> Problem:
@@ -121,13 +121,14 @@ def subtract(rng: random.Random) -> Problem:
     question = phrase(rng, _SUB_WORDINGS, a=str(a), b=str(b))
     result = a - b
     text, guess = opening(rng, f"I need {a} - {b}.", near(rng, result))
+    text += f"\n{_compared(a, b)} "
     if a < b:
-        text += f"\n{a} is smaller than {b}: {_smaller(a, b)}. The result is negative, so I take {b} - {a} and put a minus in front."
-        text += "\n" + sub_columns(rng, b, a) + f"\n{b} - {a} = {b - a}, with the minus {result}."
+        text += f"The result is negative, so I take {b} - {a} and put a minus in front.\n{sub_columns(rng, b, a)}"
+        text += f"\n{b} - {a} = {b - a}, with the minus {result}."
     elif a == b:
-        text += f"\n{a} and {b} are the same, so nothing is left."
+        text += "Nothing is left."
     else:
-        text += f"\n{a} is larger than {b}: {_smaller(b, a)}. The result is positive.\n" + sub_columns(rng, a, b)
+        text += f"The result is positive.\n{sub_columns(rng, a, b)}"
     text += f"\nSo {a} - {b} = {result}." + verdict(guess, str(result))
     return Problem("subtract", f"{a}-{b}", question, text, f"{a} - {b} = **{result}**", str(result))
 

@@ -39,10 +39,13 @@ _CLOSERS = ["", "", "", "", "", "", "", "", "", " please", ", please", " thanks"
 
 def phrase(rng: random.Random, wordings: list[str], **slots: str) -> str:
     """Fill one of `wordings`, then vary case, punctuation and politeness the way people type."""
-    text = rng.choice(wordings).format(**slots)
+    wording = rng.choice(wordings)
+    text = wording.format(**slots)
     asks = text.endswith("?")
     text = text.rstrip("?")
     opener, closer = rng.choice(_OPENERS), rng.choice(_CLOSERS)
+    if wording.rstrip("?").endswith("{ws}"):  # at the end of a list, "please" would be one of its words
+        closer = ""
     if opener:
         text = opener + (text if text[:1] == "I" or text[:1].isdigit() else text[:1].lower() + text[1:])
     text += closer
