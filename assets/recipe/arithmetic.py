@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
 
+from compare import digits_until_different
 from problem import Problem, opening, phrase, slip, verdict
 
 PLACES = ["ones", "tens", "hundreds", "thousands", "ten-thousands", "hundred-thousands"]
@@ -104,10 +104,8 @@ def _compared(a: int, b: int) -> str:
     larger = "" if a == b else f"so {a} is {'larger' if a > b else 'smaller'}."
     if len(s) != len(t):
         return f"{a} has {len(s)} digit{'s' * (len(s) > 1)} and {b} has {len(t)}, {larger}"
-    same = len(os.path.commonprefix([s, t]))
-    steps = [f"{x} = {y}" for x, y in zip(s[:same], t[:same], strict=True)]
-    steps += [f"{x} {'>' if x > y else '<'} {y}" for x, y in zip(s[same : same + 1], t[same : same + 1], strict=True)]
-    return f"Digit by digit: {', '.join(steps)}, {larger or 'all the same.'}"
+    steps, _ = digits_until_different(s, t)
+    return f"Digit by digit: {steps}, {larger or 'all the same.'}"
 
 
 def subtract(rng: random.Random) -> Problem:

@@ -45,7 +45,7 @@ def _related(rng: random.Random, a: str) -> str:
     return decimal(rng)
 
 
-def _digits_until_different(x: str, y: str, names: list[str] | None = None) -> tuple[str, str]:
+def digits_until_different(x: str, y: str, names: list[str] | None = None) -> tuple[str, str]:
     """Compare two equally long digit strings; the steps in words and '<', '=' or '>'."""
     steps, sign = [], "="
     for i, (c, d) in enumerate(zip(x, y, strict=True)):
@@ -71,14 +71,14 @@ def compare(rng: random.Random) -> Problem:
         longer = max(whole_a, whole_b, key=len)
         text += f"{len(whole_a)} and {len(whole_b)} digits, so {longer} is larger."
     else:
-        steps, sign = _digits_until_different(whole_a, whole_b)
+        steps, sign = digits_until_different(whole_a, whole_b)
         text += f"{steps}."
         if sign == "=":
             n = max(len(frac_a), len(frac_b))
             pad_a, pad_b = frac_a.ljust(n, "0"), frac_b.ljust(n, "0")
             text += " The same.\n"
             text += f"Decimals with {n} place{'s' * (n > 1)}: {pad_a} and {pad_b}.\n"
-            steps, sign = _digits_until_different(pad_a, pad_b, _DECIMALS)
+            steps, sign = digits_until_different(pad_a, pad_b, _DECIMALS)
             text += f"{steps}."
             if sign != "=" and len(frac_a) != len(frac_b) and (int(frac_a) > int(frac_b)) != (sign == ">"):
                 text += f"\nWait, {max(frac_a, frac_b, key=int)} looks larger than {min(frac_a, frac_b, key=int)}, but the places count, not the length."

@@ -113,6 +113,21 @@ def test_gains_are_clipped_and_distance_costs() -> None:
     assert grpo.policy_loss(new, new, torch.zeros(4), torch.zeros(4))[1].min() > 0
 
 
+def test_the_policy_practises_what_it_is_least_sure_of(model: Any) -> None:
+    drawn = grpo.problems(1, 0, 6)
+
+    def surprise(problem: Any) -> float:
+        """The largest of a trained token behind the thought's first line."""
+        ids, weights = data.written([], problem)
+        given = model(torch.tensor([ids]), layers.Documents([len(ids)]))[0].log_softmax(-1)
+        start = ids.index(data.encode("\n")[0], len(data.encode(data.prompt([], problem.question))))
+        return max(-float(given[i - 1, ids[i]]) for i in range(start, len(ids)) if weights[i])
+
+    with torch.no_grad():
+        wanted = sorted(drawn, key=surprise, reverse=True)[:2]
+    assert grpo.least_sure(model, drawn, 2, "cpu") == wanted
+
+
 def test_replies_end_and_are_seeded(model: Any) -> None:
     def draw(seed: int) -> list[list[int]]:
         generator = torch.Generator().manual_seed(seed)
