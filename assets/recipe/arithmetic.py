@@ -99,13 +99,13 @@ def add(rng: random.Random) -> Problem:
 
 
 def _compared(a: int, b: int) -> str:
-    """Digits first, then which of the two is larger: said before, it would be a guess."""
+    """Lengths, then digits, then which of the two is larger: said before, it would be a guess."""
     s, t = str(a), str(b)
-    larger = "" if a == b else f"so {a} is {'larger' if a > b else 'smaller'}."
-    if len(s) != len(t):
-        return f"{a} has {len(s)} digit{'s' * (len(s) > 1)} and {b} has {len(t)}, {larger}"
-    steps, _ = digits_until_different(s, t)
-    return f"Digit by digit: {steps}, {larger or 'all the same.'}"
+    text = f"{a} has {len(s)} digit{'s' * (len(s) > 1)} and {b} has {len(t)}"
+    if len(s) == len(t):
+        steps, _ = digits_until_different(s, t)
+        text += f". Digit by digit: {steps}"
+    return f"{text}, all the same." if a == b else f"{text}, so {a} is {'larger' if a > b else 'smaller'}."
 
 
 def subtract(rng: random.Random) -> Problem:

@@ -42,10 +42,12 @@ class Round:
     old: Tensor | None = None
 
 
-def problems(seed: int, number: int, count: int) -> list[Problem]:
+REASONED = [family for family in FAMILIES if family != "talk"]
+
+
+def problems(seed: int, number: int, count: int, families: list[str] = REASONED) -> list[Problem]:
     """A round's problems, none held out, the families by turns."""
     rng = random.Random(f"{seed}:{number}:grpo")
-    families = [f for f in FAMILIES if f != "talk"]
     return [draw(rng, families[i % len(families)]) for i in range(count)]
 
 
@@ -80,7 +82,7 @@ def policy_loss(new: Tensor, old: Tensor, reference: Tensor, advantage: Tensor) 
 
 def play(policy: Teacher, reference: Teacher, args: argparse.Namespace, number: int) -> tuple[Round | None, dict[str, float]]:
     """Sample a round and judge it; groups whose replies are all as good as each other teach nothing and are left out."""
-    drawn = mine(problems(args.seed, number, args.problems * args.drawn))
+    drawn = mine(problems(args.seed, number, args.problems * args.drawn, args.families))
     drawn = least_sure(policy, drawn, len(drawn) // args.drawn, args.device)
     generator = torch.Generator(args.device).manual_seed(args.seed * 1_000_003 + number * 97 + rank())
     asked = [problem for problem in drawn for _ in range(args.group)]
@@ -111,6 +113,12 @@ def play(policy: Teacher, reference: Teacher, args: argparse.Namespace, number: 
     return Round(ids, weights, torch.tensor(signals, device=args.device), view, before), figures
 
 
+def forget_from(curve: Path, number: int) -> None:
+    """Drop the rounds that were played after the checkpoint from which training resumes."""
+    if curve.exists():
+        curve.write_text("".join(line + "\n" for line in curve.read_text().splitlines() if json.loads(line)["round"] < number))
+
+
 def train(args: argparse.Namespace) -> None:
     policy, reference = (Teacher(TeacherConfig()).to(args.device) for _ in range(2))
     load(args.base, policy)
@@ -123,6 +131,8 @@ def train(args: argparse.Namespace) -> None:
     def gradients(step: int) -> dict[str, float]:
         nonlocal current, number
         figures: dict[str, float] = {}
+        if number < 0 and rank() == 0:
+            forget_from(args.out / "curve.jsonl", step // args.passes)
         if number != step // args.passes:
             number = step // args.passes
             current, figures = play(policy, reference, args, number)
@@ -149,6 +159,7 @@ if __name__ == "__main__":
     parser.add_argument("--base", type=Path, required=True, metavar="COLD.pt", help="the cold start's weights: first and reference policy")
     parser.add_argument("--problems", type=int, default=24, help="problems a round")
     parser.add_argument("--drawn", type=int, default=4, help="times as many are drawn")
+    parser.add_argument("--families", nargs="+", choices=REASONED, default=REASONED)
     parser.add_argument("--group", type=int, default=8, help="replies to each")
     parser.add_argument("--passes", type=int, default=2, help="optimizer steps a round")
     launch(train, parser.parse_args())

@@ -128,6 +128,13 @@ def test_the_policy_practises_what_it_is_least_sure_of(model: Any) -> None:
     assert grpo.least_sure(model, drawn, 2, "cpu") == wanted
 
 
+def test_rounds_that_are_played_again_are_on_the_curve_once(tmp_path: Path) -> None:
+    (tmp_path / "curve.jsonl").write_text('{"round": 0}\n{"round": 1}\n{"round": 2}\n')
+    grpo.forget_from(tmp_path / "curve.jsonl", 2)
+    assert (tmp_path / "curve.jsonl").read_text() == '{"round": 0}\n{"round": 1}\n'
+    grpo.forget_from(tmp_path / "none.jsonl", 2)
+
+
 def test_replies_end_and_are_seeded(model: Any) -> None:
     def draw(seed: int) -> list[list[int]]:
         generator = torch.Generator().manual_seed(seed)
