@@ -463,11 +463,9 @@ def varied(number: int) -> Iterator[str]:
             yield "".join(chr(rng.choice([rng.randrange(0x800), rng.randrange(0xD800)])) for _ in range(rng.randint(1, 20)))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not VOCABULARIES.is_dir(), reason="the real vocabularies are not here")
-@pytest.mark.parametrize(
-    ("name", "digits", "gap"),
-    [("qwen2", r"\p{N}", 0), pytest.param("llama-bpe", r"\p{N}{1,3}", 10, marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize(("name", "digits", "gap"), [("qwen2", r"\p{N}", 0), ("llama-bpe", r"\p{N}{1,3}", 10)])
 def test_real_vocabularies(folder: Path, name: str, digits: str, gap: int) -> None:
     from quantize.gguf_reader import read_gguf_header
 

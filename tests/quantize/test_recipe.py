@@ -61,7 +61,7 @@ def test_every_mix_of_the_bundled_student(name, compare):
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2], ids=["many heads share", "few heads share"])
-@pytest.mark.parametrize("name", slow(QUANTIZED, *TINY))
+@pytest.mark.parametrize("name", slow(QUANTIZED, *TINY, "IQ3_S", "IQ3_M"))
 def test_every_mix_in_every_layer(name, kv_heads, make_checkpoint, compare):
     made = make_checkpoint("llama", num_key_value_heads=kv_heads, **DEEP)
     compare(made.folder, [name], with_imatrix=MIXES[name].needs_imatrix)

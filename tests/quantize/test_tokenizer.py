@@ -239,7 +239,9 @@ def test_odd_tokens_that_llama_cpp_loads(make_checkpoint, edit, tmp_path):
 
 
 @pytest.mark.skipif(not VOCABULARIES.is_dir(), reason="the real vocabularies are not here")
-@pytest.mark.parametrize(("name", "regex", "whole_words"), [("qwen2", QWEN2, False), ("llama-bpe", LLAMA3, True)])
+@pytest.mark.parametrize(
+    ("name", "regex", "whole_words"), [("qwen2", QWEN2, False), pytest.param("llama-bpe", LLAMA3, True, marks=pytest.mark.slow)]
+)
 def test_real_vocabularies_give_their_reference_ids(make_checkpoint, edit, tmp_path, name, regex, whole_words):
     """A published vocabulary, written as tokenizer.json and converted: llama.cpp gives the ids its own test vectors hold."""
     real = read_gguf_header(VOCABULARIES / f"ggml-vocab-{name}.gguf").metadata
