@@ -47,8 +47,9 @@ class Terminal:
 
     def asked(self) -> None:
         """Wait until the program waits for a key. Between a prompt and that, Python's readline would miss a Ctrl+C until the next key."""
-        process, waits = psutil.Process(self.pid), 0
+        process, waits, deadline = psutil.Process(self.pid), 0, time.monotonic() + 30
         while waits < 5:
+            assert time.monotonic() < deadline, f"it never waits for a key: {self.read[-1500:]!r}"
             time.sleep(0.01)
             waits = waits + 1 if process.status() == psutil.STATUS_SLEEPING else 0
 
