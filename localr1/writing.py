@@ -6,11 +6,13 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from localr1.latex.stream import FormulaStream
 from localr1.text import printable
 from localr1.turn import AnswerDelta, Event, LoopFound, ThoughtDelta, TurnEnd
+
+if TYPE_CHECKING:
+    from localr1.latex.stream import FormulaStream
 
 
 class Writer:
@@ -29,7 +31,7 @@ class Writer:
         self._styled = bool(style) and stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
         self._style = style
         self._held = ""
-        self._formulas = FormulaStream() if formulas else None
+        self._formulas = _formula_stream() if formulas else None
 
     def write(self, text: str) -> None:
         text = self._held + text if self.open else (self._held + text).lstrip("\n")
@@ -60,6 +62,12 @@ class Writer:
             if self.needed:
                 raise
             self._lost = True
+
+
+def _formula_stream() -> FormulaStream:
+    from localr1.latex.stream import FormulaStream  # `ask` has no use for it, and would start later
+
+    return FormulaStream()
 
 
 def write_reply(events: Iterator[Event], thought: Writer, answer: Writer, waits: bool) -> tuple[TurnEnd, list[str]]:

@@ -87,7 +87,7 @@ def play(policy: Teacher, reference: Teacher, args: argparse.Namespace, number: 
     generator = torch.Generator(args.device).manual_seed(args.seed * 1_000_003 + number * 97 + rank())
     asked = [problem for problem in drawn for _ in range(args.group)]
     prompts = [encode(prompt([], p.question)) for p in asked]
-    longest = max(len(written([], p)[0]) - len(ids) for p, ids in zip(asked, prompts, strict=True))
+    longest = max(len(written([], p)[0]) - len(ids) for p, ids in zip(drawn, prompts[:: args.group], strict=True))
     replies = sample(policy, prompts, temperature=1.0, max_new=longest + longest // 4, generator=generator)
     texts = [split_reply(ids) for ids in replies]
     rewards = [reward(p, *text) for p, text in zip(asked, texts, strict=True)]

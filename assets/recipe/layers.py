@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+HIDDEN = -1e4  # score of a position that may not be seen; finite, so that a row of padding alone stays a number
+
 
 def fast_type(device: str) -> torch.dtype:
     """BF16 where it is computed with, else float32: without instructions for it, BF16 takes a CPU ten times as long."""
@@ -17,9 +19,6 @@ def fast_type(device: str) -> torch.dtype:
 def autocast(device: str) -> torch.autocast:
     dtype = fast_type(device)
     return torch.autocast(device, dtype=dtype, enabled=dtype != torch.float32)
-
-
-HIDDEN = -1e4  # score of a position that may not be seen; finite, so that a row of padding alone stays a number
 
 
 class RMSNorm(nn.Module):

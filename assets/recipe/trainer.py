@@ -154,10 +154,11 @@ def save(path: Path, state: dict) -> None:
 
 def load(path: Path, model: nn.Module) -> dict:
     """Weights of a checkpoint, or of a published folder, into `model`; returns the checkpoint."""
-    device = next(model.parameters()).device
-    state = dict(model=published(path)) if path.is_dir() else torch.load(path, map_location=device, weights_only=True)
-    if path.is_dir():  # copies of the main model's embedding and head
-        state["model"] = {name: state["model"][name] for name in model.state_dict()}
+    if path.is_dir():
+        weights = published(path)
+        state = dict(model={name: weights[name] for name in model.state_dict()})  # without the MTP layer's copies
+    else:
+        state = torch.load(path, map_location=next(model.parameters()).device, weights_only=True)
     model.load_state_dict(state["model"])
     return state
 

@@ -18,17 +18,16 @@ from pathlib import Path
 import torch
 from cold_start import packed
 from data import Document, document
-from safetensors.torch import load_file
 from student import Attention, Student, StudentConfig
 from teacher import LatentAttention, MoE, MtpLayer, Teacher, TeacherConfig
 from torch import Tensor, nn
-from trainer import save
+from trainer import load, save
 
 
 def load_student(folder: Path) -> Student:
     """The weights of a published folder, float32."""
     student = Student(StudentConfig())
-    student.load_state_dict({name: t.float() for name, t in load_file(folder / "model.safetensors").items()})
+    load(folder, student)
     return student
 
 

@@ -83,6 +83,7 @@ def test_the_bias_moves_against_the_load(model: Any) -> None:
 def test_an_upcycled_feed_forward_is_the_students() -> None:
     torch.manual_seed(0)
     moe, mlp = teacher.MoE(teacher.TeacherConfig()).eval(), layers.MLP(256, 768)
+    layers.initialize(moe)  # the router, which is no more than memory until then
     with torch.no_grad():
         upcycle._experts(moe, mlp)
         x = torch.randn(1, 9, 256)
