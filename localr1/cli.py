@@ -16,6 +16,7 @@ from pathlib import Path
 
 from backends.base import BackendError
 from localr1 import __version__
+from localr1.bench_command import add_commands as add_bench_command
 from localr1.flags import add_screen_flags, given, turn_flags
 from localr1.model_commands import add_commands as add_model_commands
 from localr1.settings_command import add_commands as add_settings_command
@@ -141,6 +142,7 @@ def parser() -> argparse.ArgumentParser:
     add_trace_commands(commands, shared)
     add_model_commands(commands)
     add_settings_command(commands)
+    add_bench_command(commands)
     verify = commands.add_parser(
         "verify", help="whether every path computes the same: the bundle, a checkpoint, or two models",
         description="Without arguments, the bundle's whole proof in a minute or two. With MODEL, what can be proved of that checkpoint; with "

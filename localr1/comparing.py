@@ -6,7 +6,6 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -15,6 +14,7 @@ from localr1.attachments import brief
 from localr1.chat import ChatSession
 from localr1.history import history_file, made_by, now
 from localr1.output import console, put, put_json, put_table
+from localr1.status_line import status_line
 from localr1.store import Store, StoreError
 from localr1.trace.compare import BEFORE, Choice, Comparison, Divergence, compare, probability, to_json
 from localr1.trace.record import Stats, Trace
@@ -79,39 +79,15 @@ def _ask(asked: Asked, model: str, backend: str, letter: str) -> Trace:
     with loaded.backend:
         session, began = ChatSession(loaded.backend, asked.rules), now()
         how = made_by(session)
-        with _told(f"{letter}: {on_one_line(loaded.name)} ({how.format}, {how.backend})") as tell:
+        line = f"{letter}: {on_one_line(loaded.name)} ({how.format}, {how.backend})"
+        with status_line(line) as tell:
             for tokens, event in enumerate(session.send(asked.question)):
-                tell(tokens)
+                if tokens % 16 == 0:
+                    tell(f"{line}: {tokens:,} tokens")
                 if isinstance(event, TurnEnd):
                     assert session.reply is not None
                     return Trace.of(session.reply, how, began, event)
     raise AssertionError("a turn ended without a TurnEnd")
-
-
-class _Tell:
-    """Tells a terminal's stderr how far it is."""
-
-    def __init__(self, line: str) -> None:
-        from rich.console import Console
-        from rich.status import Status
-        from rich.text import Text
-
-        self._line, self._text = line, Text
-        self.status = Status(Text(line), console=Console(stderr=True))
-
-    def __call__(self, tokens: int) -> None:
-        if tokens % 16 == 0:
-            self.status.update(self._text(f"{self._line}: {tokens:,} tokens"))
-
-
-@contextmanager
-def _told(line: str) -> Iterator[_Tell]:
-    tell = _Tell(line)
-    if sys.stderr is not None and sys.stderr.isatty():
-        with tell.status:
-            yield tell
-    else:
-        yield tell
 
 
 def _keep(trace: Trace, beside: Sequence[Side]) -> int | None:

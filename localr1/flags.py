@@ -1,4 +1,4 @@
-"""Flags of `chat`, `ask` and `trace compare`: one for each setting, and what was given of them."""
+"""Flags of `chat`, `ask`, `trace compare` and `bench`: one for each setting, and what was given of them."""
 
 from __future__ import annotations
 
@@ -24,6 +24,12 @@ def add_turn_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     return turn
 
 
+def add_flags(parser: argparse.ArgumentParser, *keys: str) -> None:
+    """Those of some settings."""
+    for key in keys:
+        _add(parser, rows()[key])
+
+
 def add_screen_flags(parser: argparse.ArgumentParser) -> None:
     """Those of the chat alone."""
     screen = parser.add_argument_group("the chat")
@@ -43,7 +49,7 @@ def given(args: argparse.Namespace) -> dict[str, Value | None]:
     return values | dict(getattr(args, "key", []))
 
 
-def _add(group: argparse._ArgumentGroup, row: Row) -> None:
+def _add(group: argparse._ActionsContainer, row: Row) -> None:
     """What is not given leaves nothing in the namespace: the file may say it then."""
     default = row.unset if row.default is None else "on" if row.default is True else "off" if row.default is False else str(row.default)
     options: dict[str, Any] = dict(dest=row.key, default=argparse.SUPPRESS)

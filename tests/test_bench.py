@@ -1,0 +1,81 @@
+"""`localr1 bench`: what counts as reading and writing, what is told, and the real thing on the bundled model."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from backends.base import EngineError
+from localr1 import cli
+from localr1.benching import Measured, Speed, Work, show, speeds
+from scripted import ScriptedBackend
+
+
+def test_every_round_writes_as_much() -> None:
+    """A model that ends its reply is given the text's next token and goes on; reading is timed once."""
+    backend = ScriptedBackend(["a"] * 4, ["b"] * 9, ["c"] * 2, [], ["d"] * 9)
+    reading, writing = speeds(backend, 10, Work((10,), new=6, rounds=1))
+    assert [len(ids) for ids in backend.seen] == [10, 10 + 4 + 1, 10, 10 + 2 + 1, 10 + 2 + 1 + 1]
+    assert [s.max_tokens for s in backend.samplings] == [6, 2, 6, 4, 4]
+    assert backend.seen[0] == backend.seen[2]  # and each begins anew
+    assert len(backend.prefilled) == 2 and backend.prefilled[0][0] != backend.seen[0][0]
+    assert reading.middle == pytest.approx(10 / 0.01) and writing.middle == pytest.approx(1 / 0.01)  # the script's own seconds
+
+
+def test_a_model_that_writes_nothing_is_no_division_by_zero() -> None:
+    with pytest.raises(EngineError, match="scripted writes nothing behind running text"):
+        speeds(ScriptedBackend(*[[]] * 20), 10, Work((10,), new=6, rounds=1))
+
+
+def measured(model: str, prompt: int, read: float, write: float) -> Measured:
+    return Measured(model, "gguf", "Q4_K_M", 4_700_000_000, 2.5, prompt, Speed(read, read, read), Speed(write, write * 0.9, write * 1.08))
+
+
+def test_what_is_told_of_one(capsys: pytest.CaptureFixture[str]) -> None:
+    show([measured("r1:7b", 512, 150.0, 9.5)])
+    assert capsys.readouterr().out.splitlines() == [
+        "model  engine       prompt  reads/s  writes/s",
+        "r1:7b  gguf Q4_K_M     512      150       9.5",
+        "reads/s, writes/s: tokens a second",
+        "r1:7b (gguf Q4_K_M, 4.70 GB): opened in 2.5 s; a thought of 2,000 tokens takes 4 min; rounds of writing differ by 20%",
+    ]
+
+
+def test_several_are_compared_behind_the_same_prompt(capsys: pytest.CaptureFixture[str]) -> None:
+    show([measured("a", 64, 100, 10), measured("a", 512, 50, 8), measured("b\x1b[2J", 64, 150, 5), measured("b", 512, 100, 2)])
+    out = capsys.readouterr().out
+    assert [line.split()[-2:] for line in out.splitlines()[1:5]] == [["1.00", "1.00"], ["1.00", "1.00"], ["1.50", "0.50"], ["2.00", "0.25"]]
+    assert "\x1b" not in out
+
+
+def test_the_bundled_model_on_two_engines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "r1-tiny", "r1-tiny@reference", "--prompt", "48,16", "--new", "4", "--rounds", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["rounds"], found["new_tokens"]) == (1, 4)
+    assert [(m["backend"], m["prompt_tokens"]) for m in found["models"]] == [
+        ("gguf", 16),
+        ("gguf", 48),
+        ("reference", 16),
+        ("reference", 48),
+    ]
+    for model in found["models"]:
+        assert all(0 < m["least"] <= m["median"] <= m["most"] for m in (model["prefill_tokens_per_s"], model["decode_tokens_per_s"]))
+
+
+@pytest.mark.parametrize("words", [["--prompt", "0"], ["--prompt", "4,x"], ["--prompt", ""], ["--new", "0"], ["--rounds", "-1"], [""]])
+def test_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["bench", *words])
+    assert "localr1 bench: error: argument" in capsys.readouterr().err
+
+
+def test_a_prompt_longer_than_the_model_was_trained_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "r1-tiny", "--prompt", "100000"]) == 1
+    assert "the model was trained for 4,096" in capsys.readouterr().err
+
+
+def test_a_name_that_means_nothing_is_told_before_anything_is_opened(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "r1-tiny", "no-such-model"]) == 1
+    captured = capsys.readouterr()
+    assert "no model called 'no-such-model'" in captured.err and not captured.out
