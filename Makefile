@@ -41,10 +41,12 @@ $(VENV)/bin/python:
 		echo "localr1 needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1 || echo missing). Install one, then: make PYTHON=python3.12"; exit 1; }
 	$(if $(UV),$(UV) venv --quiet --python "$$(command -v $(PYTHON))" $(VENV),$(PYTHON) -m venv $(VENV))
 
+# A cache of built packages does not know how they were built: with it, an engine for a GPU could be the one for the CPU of an earlier build.
 $(VENV)/.app: $(SETUP_FILES) | $(VENV)/bin/python
 	@$(VENV)/bin/python -c 'import llama_cpp' 2>/dev/null || \
 		echo "Building the engine, llama.cpp, for this machine ($$(sh .ci/engine.sh --describe)). This happens once and takes a few minutes."
-	@CMAKE_ARGS="$$(sh .ci/engine.sh)" SKBUILD_CMAKE_BUILD_TYPE=Release $(INSTALL) --quiet --constraint $(CONSTRAINTS) --editable .
+	@case $$(sh .ci/engine.sh --describe) in cuda|vulkan) export PIP_NO_CACHE_DIR=1 UV_NO_CACHE=1;; esac; \
+		CMAKE_ARGS="$$(sh .ci/engine.sh)" SKBUILD_CMAKE_BUILD_TYPE=Release $(INSTALL) --quiet --constraint $(CONSTRAINTS) --editable .
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.app
