@@ -37,8 +37,9 @@ def test_what_is_told_of_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.splitlines() == [
         "model  engine       prompt  reads/s  writes/s",
         "r1:7b  gguf Q4_K_M     512      150       9.5",
-        "reads/s, writes/s: tokens a second",
-        "r1:7b (gguf Q4_K_M, 4.70 GB): opened in 2.5 s; a thought of 2,000 tokens takes 4 min; rounds of writing differ by 20%",
+        "a second, in tokens",
+        "r1:7b (gguf Q4_K_M, 4.70 GB) opened in 2.5 s; 2,000 tokens of thought: 4 min",
+        "  its rounds differ by 20%: something else was running, or heat slowed it",
     ]
 
 
