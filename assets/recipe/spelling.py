@@ -116,16 +116,17 @@ def filter_words(rng: random.Random) -> Problem:
     question = phrase(rng, wordings, l=rng.choice([letter] * 5 + [f"'{letter}'", f'"{letter}"', letter.upper()]), ws=joined)
     as_typed = [_as_typed(question, w) for w in words]
     text, _ = opening(rng, f"I look for {letter} in each word.")
-    hits = []
+    hits, lines = [], []
     for i, w in enumerate(as_typed, 1):
         spelled = w.lower().replace(" ", "_")
         found = letter in spelled
         if found:
             hits.append(w)
+            lines.append(f"{i} {w}")  # the number of the line first: what to copy is found by it
             spelled = spelled[: spelled.index(letter) + 1]
         text += f"\n{i} {w}: {' '.join(spelled)}, " + (f"yes ({len(hits)})" if found else "no")
     result = ", ".join(hits) if hits else "none"
-    text += f"\nSo {len(hits)} of {len(words)}: {result}."
+    text += f"\nSo {len(hits)} of {len(words)}: {', '.join(lines) or 'none'}."
     key = ",".join(sorted(w.lower() for w in words)) + "/" + letter
     answer = f"The letter {letter} is in **{result}**" + ("." if hits else " of them.")
     return Problem("filter", key, question, text, answer, result)

@@ -11,8 +11,8 @@ from textual.containers import Container
 from textual.content import Content
 from textual.widgets import Static
 
-from localr1.comparing import difference
 from localr1.trace.compare import compare
+from localr1.trace.difference import difference
 from localr1.trace.record import Stats, Trace
 from localr1.trace.words import count, on_one_line
 from localr1.tui.theme import THEME
