@@ -108,9 +108,11 @@ def _keep(trace: Trace, beside: Sequence[Side]) -> int | None:
 
 def look_at(a: Side, b: Side) -> None:
     """On a screen of their own."""
+    from localr1.settings_layers import own_settings
     from localr1.tui.compare_app import CompareApp
 
-    CompareApp(a.trace, b.trace).run()
+    settings = own_settings()
+    CompareApp(a.trace, b.trace, settings).run(mouse=settings.look.mouse)
 
 
 def show(a: Side, b: Side, as_json: bool = False) -> None:

@@ -81,6 +81,11 @@ class Layers:
         return [(key, self.settings[key], self.origins.get(key, DEFAULT)) for key in keys]
 
 
+def own_settings() -> Settings:
+    """As the person's file has them for every model. Raises SettingError."""
+    return Layers(read()).settings
+
+
 def layers_for(flags: Values) -> tuple[Layers, ModelSpec]:
     """The person's file, these flags, and the model that they name. Raises SettingError, ModelFileError."""
     from localr1.models import resolve

@@ -101,9 +101,11 @@ def show(id: Id = "last", plain: bool = False, as_json: bool = False) -> None:
     if as_json:
         put(export(trace, "json"), end="")
     elif not plain and all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):  # Textual draws on stderr
+        from localr1.settings_layers import own_settings
         from localr1.tui.trace_app import TraceApp
 
-        TraceApp(trace, f"{turn}: {on_one_line(brief(trace.question))}").run()
+        settings = own_settings()
+        TraceApp(trace, f"{turn}: {on_one_line(brief(trace.question))}", settings).run(mouse=settings.look.mouse)
     else:
         put(as_text(trace, f"trace {turn}"))
 

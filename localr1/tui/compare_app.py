@@ -5,26 +5,26 @@ from __future__ import annotations
 from typing import ClassVar
 
 from textual import events
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.content import Content
 from textual.widgets import Static
 
+from localr1.settings import Settings
 from localr1.trace.compare import compare
 from localr1.trace.difference import difference
 from localr1.trace.record import Stats, Trace
 from localr1.trace.words import count, on_one_line
-from localr1.tui.theme import THEME
+from localr1.tui.themed import Themed
 from localr1.tui.trace_view import TraceView
 
 WIDE = 100  # columns: from here on the traces stand side by side
 
 
-class CompareApp(App[None]):
+class CompareApp(Themed):
     """Tab goes to the other trace; q leaves, Esc too when there is nothing it would end."""
 
-    ENABLE_COMMAND_PALETTE = False
     CSS = """
     Screen { background: ansi_default; }
     #head { height: auto; max-height: 9; padding: 0 1; }
@@ -39,13 +39,11 @@ class CompareApp(App[None]):
         Binding("shift+tab", "other", priority=True),
     ]
 
-    def __init__(self, a: Trace, b: Trace) -> None:
-        super().__init__(ansi_color=True)
-        self.register_theme(THEME)
-        self.theme = THEME.name
+    def __init__(self, a: Trace, b: Trace, settings: Settings | None = None) -> None:
+        super().__init__(settings or Settings())
         self.traces = (a, b)
         self.found = compare(a, b)
-        self.views = tuple(TraceView(hint="Tab other · q leave", id=name) for name in "ab")
+        self.views = tuple(TraceView("Tab other · q leave", self.keymap, id=name) for name in "ab")
 
     def compose(self) -> ComposeResult:
         yield Static(Content("\n".join(self._head())), id="head")

@@ -12,17 +12,15 @@ from contextlib import contextmanager
 from threading import Timer
 from typing import ClassVar
 
-from textual.app import App
 from textual.binding import Binding, BindingType
-from textual.filter import LineFilter
 
 from localr1.commands import Typed
-from localr1.keys import ACTIONS, ANYWHERE, CHAT, Keymap
+from localr1.keys import ACTIONS, ANYWHERE, CHAT
 from localr1.settings import SettingError, Settings
 from localr1.settings_layers import Layers
 from localr1.tui.help import HelpScreen
 from localr1.tui.notify import Notifier
-from localr1.tui.theme import THEME, filters
+from localr1.tui.themed import Themed
 
 _IN_CHAT = {action.does.partition("(")[0] or action.name for action in ACTIONS.values() if action.where == CHAT}
 
@@ -31,8 +29,7 @@ _LOOKS_FOR_TERMINAL_S = 1.0
 _END_S = 6.0  # what ending may take where nobody sees it
 
 
-class Frame(App[None], inherit_bindings=False):
-    ENABLE_COMMAND_PALETTE = False  # Textual's own, with commands about Textual
+class Frame(Themed, inherit_bindings=False):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(action.keys, action.does or action.name, id=action.name, priority=True)
         for action in ACTIONS.values()
@@ -40,14 +37,10 @@ class Frame(App[None], inherit_bindings=False):
     ]
 
     def __init__(self, layers: Layers) -> None:
-        super().__init__(ansi_color=True)
-        self.register_theme(THEME)
-        self.theme = THEME.name
+        super().__init__(layers.settings)
         self.layers = layers
-        self.keymap = Keymap(self.settings.keys)
         self.raw_answers = False  # shown as the model wrote them
         self.notifier = Notifier(self._tell, lambda: self.app_focus)
-        self._painting: list[LineFilter] = filters(self.settings.look.theme)
 
     @property
     def settings(self) -> Settings:
@@ -136,17 +129,6 @@ class Frame(App[None], inherit_bindings=False):
             self.push_screen(Palette())
 
     # colours
-
-    def get_line_filters(self) -> list[LineFilter]:
-        """NO_COLOR, which Textual's own go by, comes before the theme."""
-        return [*super().get_line_filters(), *([] if self.no_color else self._painting)]
-
-    def paint(self, theme: str) -> None:
-        """Show everything in the colours of another theme."""
-        self._painting = filters(theme)
-        for screen in self.screen_stack:
-            for widget in (screen, *screen.walk_children()):
-                widget.refresh()
 
     def set_theme(self, command: Typed) -> str:
         """What /theme does; what there is to tell of it."""

@@ -5,22 +5,22 @@ from __future__ import annotations
 from typing import ClassVar
 
 from textual import events
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import Static
 
 from localr1.attachments import brief
+from localr1.settings import Settings
 from localr1.trace.record import Trace
-from localr1.tui.theme import THEME
+from localr1.tui.themed import Themed
 from localr1.tui.trace_lines import words
 from localr1.tui.trace_view import TraceView
 
 
-class TraceApp(App[None]):
+class TraceApp(Themed):
     """`title`: the first line; else the question. q leaves, Esc too when there is nothing it would end."""
 
-    ENABLE_COMMAND_PALETTE = False
     CSS = """
     Screen { background: ansi_default; }
     #title { height: 1; padding: 0 1; text-style: bold; color: ansi_bright_blue; }
@@ -28,12 +28,10 @@ class TraceApp(App[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+c", "quit", priority=True)]
 
-    def __init__(self, trace: Trace, title: str = "") -> None:
-        super().__init__(ansi_color=True)
-        self.register_theme(THEME)
-        self.theme = THEME.name
+    def __init__(self, trace: Trace, title: str = "", settings: Settings | None = None) -> None:
+        super().__init__(settings or Settings())
         self._trace, self._line = trace, title or brief(trace.question)
-        self.view = TraceView(hint="q leave")
+        self.view = TraceView("q leave", self.keymap)
 
     def compose(self) -> ComposeResult:
         yield Static(id="title")
