@@ -37,6 +37,7 @@ from backends.base import (
 from backends.gguf_header import FILE_TYPES
 from backends.likelihood import likelihood
 from backends.llamacpp_library import abort_callback, forget_log, library, logged_reason, model_params, threads
+from backends.memory import UBATCH_TOKENS
 from backends.plain_text import guard, harmless
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
     from backends.memory import CacheType
 
-BATCH_TOKENS = 2048  # tokens a llama_decode call may hold; the engine works through them 512 at a time
 # Candidates that reach temperature and top-p: sorting a whole 152k vocabulary costs a quarter of the decode speed. What
 # the others hold at temperature 0.6 is measured in the tests; it is far below the 5% that top-p cuts off anyway.
 PREFILTER = 128
@@ -82,6 +82,7 @@ class LlamaCppBackend:
         try:
             self._open_context(context, kv)
             self._vocab = c.llama_model_get_vocab(self._model)
+            self._recurrent = c.llama_model_is_recurrent(self._model) or c.llama_model_is_hybrid(self._model)
             self._n_vocab: int = c.llama_vocab_n_tokens(self._vocab)
             self._added = self._added_tokens()
             self.info = self._model_info(path)
@@ -101,7 +102,7 @@ class LlamaCppBackend:
         c = self._c
         params = c.llama_context_default_params()
         params.n_ctx = self._context = self._context_tokens(asked)  # the engine may round it up
-        params.n_batch = min(BATCH_TOKENS, params.n_ctx)
+        params.n_batch = min(UBATCH_TOKENS, params.n_ctx)
         params.n_threads = params.n_threads_batch = threads(self._model)
         if kv != "f16":  # the engine's own default
             params.type_k = params.type_v = _CACHE_TYPES[kv]
@@ -287,17 +288,28 @@ class LlamaCppBackend:
         """Drop from the cache what `ids` does not start with; returns how many tokens stay."""
         kept = common_prefix(self._cached, ids)
         if kept < len(self._cached):
-            self._c.llama_memory_seq_rm(self._memory, 0, kept, -1)
+            if not self._c.llama_memory_seq_rm(self._memory, 0, kept, -1):  # the state of a recurrent model cannot be cut
+                self._forget()
+                return 0
             del self._cached[kept:]
         return kept
+
+    def _forget(self) -> None:
+        self._c.llama_memory_clear(self._memory, True)
+        self._cached.clear()
 
     def _compute(self, ids: Sequence[int], cancel: Cancel) -> bool:
         """Put `ids` behind the cached tokens, logits for the last one; False when cancelled on the way."""
         self._watch(cancel)
-        for start in range(0, len(ids), BATCH_TOKENS):
-            part = ids[start : start + BATCH_TOKENS]
+        for start in range(0, len(ids), UBATCH_TOKENS):
+            if cancel.is_set():  # a GPU does not look while it computes
+                return False
+            part = ids[start : start + UBATCH_TOKENS]
             tokens = (self._c.llama_token * len(part))(*part)
             result = self._c.llama_decode(self._ctx, self._c.llama_batch_get_one(tokens, len(part)))
+            if result == _ABORTED and self._recurrent:  # its state is that of some token in between
+                self._forget()
+                return False
             if result == _ABORTED:
                 held = self._c.llama_memory_seq_pos_max(self._memory, 0) + 1
                 self._cached += part[: held - len(self._cached)]
@@ -321,8 +333,7 @@ class LlamaCppBackend:
 
     def _checked(self, result: int) -> None:
         if result != 0:
-            self._c.llama_memory_clear(self._memory, True)
-            self._cached.clear()
+            self._forget()
             raise EngineError(f"llama.cpp failed to compute (code {result}): {logged_reason()}; try a smaller --context")
 
     def _sampler(self, sampling: Sampling) -> Any:

@@ -190,7 +190,10 @@ def pasted_paths(text: str) -> list[Path]:
 def _path(text: str) -> Path | None:
     """What is there under that name."""
     if text.startswith("file://"):
-        address = urlsplit(text)
+        try:
+            address = urlsplit(text)
+        except ValueError:  # no address at all
+            return None
         if address.netloc not in ("", "localhost"):
             return None
         text = unquote(address.path)

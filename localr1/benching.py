@@ -66,13 +66,15 @@ def bench(models: Sequence[tuple[str, str]], layers: Layers, spec: ModelSpec, wo
     """
     specs = [(_resolved(model, backend, layers) if model else spec, backend) for model, backend in models or [("", "")]]
     found: list[Measured] = []
-    with status_line("opening") as tell:
-        for each, backend in specs:
-            found += _of_one(each, backend, layers, work, force, tell)
-    if as_json:
-        put_json({"rounds": work.rounds, "new_tokens": work.new, "models": [_as_object(one) for one in found]})
-    else:
-        show(found)
+    try:
+        with status_line("opening") as tell:
+            for each, backend in specs:
+                found += _of_one(each, backend, layers, work, force, tell)
+    finally:  # the next model may be one too many: what was measured is told
+        if as_json and found:
+            put_json({"rounds": work.rounds, "new_tokens": work.new, "models": [_as_object(one) for one in found]})
+        elif found:
+            show(found)
 
 
 def _resolved(model: str, backend: str, layers: Layers) -> ModelSpec:

@@ -20,6 +20,7 @@ from localr1.bench_command import add_commands as add_bench_command
 from localr1.flags import add_screen_flags, given, turn_flags
 from localr1.model_commands import add_commands as add_model_commands
 from localr1.settings_command import add_commands as add_settings_command
+from localr1.text import printable
 from localr1.trace_commands import add_commands as add_trace_commands
 from localr1.trace_commands import against as model_at
 
@@ -193,7 +194,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not _is_expected(error):
             raise
-        print(f"localr1: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"localr1: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 1
 
 

@@ -105,7 +105,8 @@ def from_markdown(text: str) -> dict[str, Any]:
     head = [line for line in head if line.strip()]
     if not head or not head[0].startswith("# "):
         raise NoConversation("line 1 is no # title")
-    title, model = (unprose([line.partition(" ")[2]]) for line in (*head, "Model: ")[:2])
+    made = [line for line in head[1:2] if line.startswith("Model: ")]
+    title, model = (unprose([line.partition(" ")[2]]) for line in (head[0], *made, "Model: ")[:2])
     traces: list[Trace] = []
     parts: dict[str, str] = {}
     for number, kind, lines in sections:
@@ -118,6 +119,8 @@ def from_markdown(text: str) -> dict[str, Any]:
             parts = {}
     if parts:
         raise NoConversation(f"line {number}: the last question has no answer")
+    if not traces and not made:
+        raise NoConversation("there is no question in it")
     return {
         "version": VERSION, "title": title, "model": model, "created_at": "", "updated_at": "", "head": len(traces) - 1 if traces else None,
         "turns": [{"parent": i - 1 if i else None, "trace": to_json(trace)} for i, trace in enumerate(traces)],

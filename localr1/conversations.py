@@ -66,7 +66,8 @@ def find_in(file: Path, wanted: str) -> int:
 
 def opened(store: Store, conversation: int, turn: int | None = None) -> Opened:
     """At its head; or on the latest branch through `turn`. Raises StoreError."""
-    about, parents, head = store.summary(conversation), store.parents(conversation), store.head(conversation)
+    about, head = store.summary(conversation), store.head(conversation)
+    parents = store.parents(conversation)  # after the head, for another program may ask something meanwhile
     if turn is not None and not (head is not None and turn in _path(parents, head)):
         head = latest(parents, turn)
     turns = store.path(head) if head is not None else []
@@ -109,10 +110,14 @@ def _messages(turn: Turn) -> tuple[Message, Message]:
 
 
 def forked(store: Store, conversation: int, path: Sequence[int]) -> Place:
-    """The last of these turns that has branches beside it; the very last one if none has."""
+    """The last of these turns that has branches beside it; the very last one if none has. Raises StoreError: there is none, or none any more."""
+    if not path:
+        raise StoreError("there is no branch: nothing has been asked yet")
     beside: dict[int | None, list[int]] = {}
     for turn, parent in (parents := store.parents(conversation)).items():
         beside.setdefault(parent, []).append(turn)
+    if not all(turn in parents for turn in path):
+        raise StoreError("this conversation was deleted by another program; /new begins another one")
     several = [turn for turn in path if len(beside[parents[turn]]) > 1]
     last = (several or path)[-1]
     return Place(last, tuple(beside[parents[last]]))

@@ -9,7 +9,8 @@ from pathlib import Path
 
 def write_whole(file: Path, text: str, replace: bool = True) -> None:
     """Under its name only when it is whole; a file that it replaces keeps its permissions. Raises FileExistsError: it is there and may
-    not be replaced; OSError."""
+    not be replaced; OSError. A link stays one."""
+    file = Path(os.path.realpath(file)) if replace else file
     part = file.with_name(f"{file.name}.{os.getpid()}.part")
     try:
         part.write_text(text, encoding="utf-8", newline="")

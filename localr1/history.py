@@ -77,16 +77,16 @@ class History:
 
     def keep(self, session: ChatSession, events: Iterator[Event], after: int | None = None) -> Iterator[Event]:
         """The same events, kept on their way. `after`: of a reply that follows so many turns (-1: all but the last), in place of those
-        behind them, which stay as a branch."""
+        behind them, which stay as a branch. What goes on is what went on before where the engine fails: its fragment is a branch."""
         trace: Trace | None = None
-        began, saved = now(), monotonic()
+        began, saved, before, failed = now(), monotonic(), self.path, False
         try:
             for event in events:
                 assert session.reply is not None
                 if trace is None:
                     trace = Trace.of(session.reply, made_by(session), began)
                     self._begin(trace, after)
-                elif isinstance(event, TurnEnd):
+                if isinstance(event, TurnEnd):  # the first event, too, of a reply without a token
                     self.new_tokens += event.end.new_tokens
                     self.trace = trace = Trace.of(session.reply, trace.made, began, event)
                     self._save(trace)
@@ -94,21 +94,26 @@ class History:
                     self._save(Trace.of(session.reply, trace.made, began))
                     saved = monotonic()
                 yield event
+        except Exception:
+            failed = True
+            raise
         finally:
             if trace is not None and not trace.ended.reason and session.reply is not None:  # it broke off
                 self._save(Trace.of(session.reply, trace.made, began))
+                if failed:
+                    self._go_back(before)
 
     def questions(self, limit: int = 200) -> list[str]:
         """Those of all conversations that are kept, the latest first; from any thread."""
         from localr1.store.schema import StoreError
         from localr1.store.store import Store
 
-        if self._file is None or not self._file.exists():
-            return []
         try:
+            if self._file is None or not self._file.exists():
+                return []
             with Store(self._file) as store:
                 return store.questions(limit)
-        except StoreError:  # told where it matters: when a reply is kept
+        except (StoreError, OSError):  # told where it matters: when a reply is kept
             return []
 
     def new_conversation(self) -> None:
@@ -136,6 +141,18 @@ class History:
                 self.conversation = store.new(model=trace.made.model)
             turn = store.add_turn(self.conversation, before[-1] if before else None, trace.question, trace.made)
             self.path, self.place = (*before, turn), Place(turn, tuple(store.branches(turn)))
+        except StoreError as error:
+            self.problem = str(error)
+
+    def _go_back(self, path: tuple[int, ...]) -> None:
+        """To the turns that went on before a reply that failed."""
+        from localr1.store.schema import StoreError
+
+        self.path, self.place = path, None
+        if self._store is None or self.conversation is None or self.problem:
+            return
+        try:
+            self._store.set_head(self.conversation, path[-1] if path else None)
         except StoreError as error:
             self.problem = str(error)
 

@@ -28,12 +28,14 @@ class Opener:
     def __call__(self, say: Callable[[str], None]) -> Backend:
         from localr1.models import open_model
 
-        backend = open_model(self.spec, self.wanted, say, say)
+        return open_model(self.spec, self.wanted, say, say)
+
+    def remember(self) -> None:
+        """It is open now: the default from now on, where a person has chosen it."""
         if self.chosen:
             from localr1.library import used
 
             used(self.spec.path)
-        return backend
 
     def larger(self, context_tokens: int) -> Opener | None:
         """With more context than these tokens, which it has now; None: it was not trained for more, or memory has no room."""

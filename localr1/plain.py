@@ -245,7 +245,7 @@ class PlainChat:
             return
         self.engine.set_rules(**rule_changes(self.layers, key))
         say(line)
-        if key.startswith("model.") and (opener := self.engine.opener) is not None:
+        if key.startswith("model.") and (opener := self.engine.awaited) is not None:
             self._open(replace(opener, wanted=wanted(self.layers.settings, opener.wanted.force)))
 
     def _set_rule(self, command: Typed) -> None:

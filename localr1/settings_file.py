@@ -187,7 +187,7 @@ def write(key: str, value: Value | None, model: str = "", path: Path | None = No
             parse(text, path)
             text = edited(text, place, value, 2 if model else 1)
             parse(text, path)  # keys may clash
-            write_whole(path.resolve(), text)  # a link stays one
+            write_whole(path, text)
     except CannotEdit as error:
         raise SettingError(f"{path}: {error}; please edit the file") from None
     except UnicodeEncodeError:

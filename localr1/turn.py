@@ -219,6 +219,8 @@ class Turn:
         """What the reply begins with."""
         for written in self._start.kept:
             yield from self._write(written.token, given=True)
+            if written.given and written.token.text == END_THINK:
+                self._closed_at = len(self.reply.tokens)
         segments = list(self._start.segments)
         if self._rules.thinking == "off" and not segments and not self._start.kept:
             opened = [] if self.reply.opens_thought else [tag(THINK, self._backend), Text("\n")]
@@ -266,11 +268,11 @@ class Turn:
         tokens, gap = self.reply.tokens, "\n\n" if self.reply.thought else ""
         for i in range(self._closed_at, len(tokens)):
             moved = tokens[i]
-            if moved.answer and not moved.given:
+            if moved.answer:
                 tokens[i] = replace(moved, part="thought", thought=gap + moved.answer, answer="")
                 gap = ""
-                self._sampled["answer"] -= 1
-                self._sampled["thought"] += 1
+                self._sampled["answer"] -= not moved.given
+                self._sampled["thought"] += not moved.given
         self._closed_at = None
 
     def _sampled_token(self, token: Token) -> Iterator[Event]:

@@ -185,6 +185,8 @@ def test_pasted_paths(tmp_path: Path, form: str) -> None:
         "/no/such/file",
         "/usr/bin is what?",
         "file://elsewhere/etc/hosts",
+        "file://[",
+        "file://℀/x",
         "/" + "x" * 20_000,
         "'/unclosed",
         "~nobody-such/x",

@@ -7,8 +7,9 @@ import json
 import pytest
 
 from backends.base import EngineError
-from localr1 import cli
+from localr1 import benching, cli
 from localr1.benching import Measured, Speed, Work, show, speeds
+from localr1.models import ModelSpec
 from scripted import ScriptedBackend
 
 
@@ -30,6 +31,18 @@ def test_a_model_that_writes_nothing_is_no_division_by_zero() -> None:
 
 def measured(model: str, prompt: int, read: float, write: float) -> Measured:
     return Measured(model, "gguf", "Q4_K_M", 4_700_000_000, 2.5, prompt, Speed(read, read, read), Speed(write, write * 0.9, write * 1.08))
+
+
+def test_what_was_measured_is_told_when_the_next_model_fails(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def one(spec: ModelSpec, backend: str, *rest: object) -> list[Measured]:
+        if backend == "reference":
+            raise EngineError("a name with \x1b]0;an escape\x07 does not fit")
+        return [measured(spec.name, 512, 100, 10)]
+
+    monkeypatch.setattr(benching, "_of_one", one)
+    assert cli.main(["bench", "r1-tiny", "@reference"]) == 1
+    said = capsys.readouterr()
+    assert "r1-tiny  gguf" in said.out and "␛]0;an escape" in said.err and "\x1b" not in said.err
 
 
 def test_what_is_told_of_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -186,6 +186,29 @@ def test_a_conversation_that_another_program_deletes_meanwhile(history: History,
     assert (history.problem, [each.title for each in store.conversations()]) == ("", ["Two?"])
 
 
+def test_branches_of_a_conversation_that_is_gone_or_empty(history: History, store: Store) -> None:
+    Talk(history, [*THINK, "3"]).ask("One?")
+    with pytest.raises(StoreError, match="nothing has been asked"):
+        conversations.forked(store, 1, ())
+    store.delete(1)
+    with pytest.raises(StoreError, match="deleted by another program"):
+        conversations.forked(history.store(), 1, history.path)
+
+
+def test_another_program_asks_something_while_a_conversation_is_opened(
+    history: History, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk = Talk(history, [*THINK, "3"])
+    talk.ask("One?")
+
+    def head(self: Store, conversation: int) -> int | None:
+        store.add_turn(1, 1, "Two?", Made("m", ""))
+        return 2
+
+    monkeypatch.setattr(Store, "head", head)
+    assert [turn.trace.question for turn in conversations.opened(history.store(), 1).turns] == ["One?", "Two?"]
+
+
 # ------------------------------------------------------------------------------------------------------- finding
 
 
@@ -219,8 +242,8 @@ def test_as_json_with_all_branches_and_back(history: History, tmp_path: Path) ->
     assert conversations.save(store, 1, str(file)) == file
     assert "\x1b" not in file.read_text(encoding="utf-8")
     copy = conversations.load(store, str(file))
-    a, b = store.export(1), store.export(copy)
-    assert json.loads(json.dumps(a)) == json.loads(json.dumps(b))
+    a, b = (json.loads(json.dumps(store.export(id))) for id in (1, copy))
+    assert b.pop("updated_at") > a.pop("updated_at") and a == b
 
 
 def test_as_markdown_and_back(history: History, tmp_path: Path) -> None:
@@ -270,6 +293,7 @@ def test_any_text_survives_markdown() -> None:
         ("# t\n\n## Answer 1\n\nx", "line 3: questions and answers do not take turns"),
         ("# t\n\n## Question 1\n\nx\n\n## Question 2\n\ny", "line 7: questions and answers do not take turns"),
         ("# t\n\n## Question 1\n\nx", "line 3: the last question has no answer"),
+        ("# A program\n\nIt does things.\n\n## How\n\nWell.", "there is no question in it"),
     ],
 )  # fmt: skip
 def test_markdown_that_is_no_conversation(text: str, says: str) -> None:

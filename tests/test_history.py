@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from backends.base import Cancel, End, EngineError, Sampling, Token
 from localr1.chat import ChatSession
 from localr1.history import SAVE_EVERY_S, History
 from localr1.store.schema import StoreError
@@ -58,6 +60,50 @@ def test_what_broke_off_is_kept_as_far_as_it_came(tmp_path: Path) -> None:
     history.close()
     with Store(tmp_path / "h.db") as store:
         assert store.turn(store.traces()[0].id).trace.thought == "Two r's"
+
+
+def test_a_reply_without_a_token_is_kept_as_ended(tmp_path: Path) -> None:
+    """Its end is its first event: the model stopped at once, or Esc came before the first token."""
+    history, session = History(tmp_path / "h.db"), ChatSession(ScriptedBackend(REPLY, []))
+    for question in ("One?", "Two?"):
+        *_, end = history.keep(session, session.send(question))
+    assert isinstance(end, TurnEnd) and history.trace is not None and history.trace.question == "Two?"
+    found = history.store().turn(2).trace
+    assert (found.question, found.ended.reason) == ("Two?", "stop")
+    history.close()
+
+
+class Breaks(ScriptedBackend):
+    """Its engine fails at a text "!"."""
+
+    def stream(self, ids: Sequence[int], sampling: Sampling, cancel: Cancel) -> Iterator[Token | End]:
+        for item in super().stream(ids, sampling, cancel):
+            if isinstance(item, Token) and item.text == "!":
+                raise EngineError("out of memory")
+            yield item
+
+
+@pytest.mark.parametrize("after", [None, 1], ids=["a question", "another reply"])
+def test_a_reply_that_fails_is_a_branch_and_no_part_of_what_goes_on(tmp_path: Path, after: int | None) -> None:
+    history, session = History(tmp_path / "h.db"), ChatSession(Breaks(REPLY, REPLY, ["Two", "!"], REPLY))
+    for question in ("One?", "Two?"):
+        list(history.keep(session, session.send(question)))
+    with pytest.raises(EngineError, match="out of memory"):
+        list(history.keep(session, session.send("Again?", after), after))
+    assert (history.path, history.place, history.store().head(1)) == ((1, 2), None, 2)
+    list(history.keep(session, session.send("Four?")))
+    store = history.store()
+    assert store.parents(1) == {1: None, 2: 1, 3: 2 if after is None else 1, 4: 2} and history.path == (1, 2, 4)
+    assert (store.turn(3).trace.thought, store.turn(3).trace.ended.reason) == ("Two", "")
+    history.close()
+
+
+def test_questions_of_a_folder_that_may_not_be_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    assert History(tmp_path / "h.db").questions() == []
 
 
 def test_a_store_that_fails_is_given_up_and_the_chat_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

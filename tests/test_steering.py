@@ -228,6 +228,17 @@ def test_a_thought_that_goes_on_after_it_was_closed_is_thought() -> None:
     assert isinstance(end, TurnEnd) and (end.message.thought, end.message.content) == ("I count", "3")
 
 
+def test_a_thought_that_went_on_is_still_thought_when_it_is_steered() -> None:
+    backend = ScriptedBackend(["Hmm", ","], [" so", "</think>", "\n\n", "Two"], ["Three"], ["Four"])
+    session = ChatSession(backend, Rules(think_budget=2))
+    list(session.send("How many?"))
+    for answer, begin in (("Three", steering.same_thought(reply_of(session), backend)), ("Four", None)):
+        begin = begin or steering.from_token(reply_of(session), len(reply_of(session).tokens) - 1)
+        *_, end = session.steer(begin)
+        assert isinstance(end, TurnEnd)
+        assert (end.message, end.thought_tokens, end.answer_tokens) == (Message("assistant", answer, "Hmm,\n\nso"), 0, 1)
+
+
 def test_an_answer_may_speak_of_the_tag() -> None:
     session = ChatSession(ScriptedBackend(["Hm", "</think>", "It ends with ", "</think>", "."]))
     assert play(session.send("x"))[:2] == ("Hm", "It ends with </think>.")

@@ -105,8 +105,10 @@ class Store:
         """With all its turns."""
         with self._change() as db:
             row(db, "conversation", id, "id")
-            for (turn,) in db.execute("SELECT id FROM turn WHERE conversation = ?", (id,)).fetchall():
+            # the last ones first: SQLite follows a chain of cascades for a thousand turns only
+            for (turn,) in db.execute("SELECT id FROM turn WHERE conversation = ? ORDER BY id DESC", (id,)).fetchall():
                 self._replies.unindex(turn, PARTS)
+                db.execute("DELETE FROM turn WHERE id = ?", (turn,))
             db.execute("DELETE FROM conversation WHERE id = ?", (id,))
         self._give_back()
 
@@ -221,7 +223,7 @@ class Store:
             }
 
     def import_(self, value: object) -> int:
-        """The conversation that `export` has given, as a new one."""
+        """The conversation that `export` has given, as a new one and the latest."""
         try:
             given = cast("Mapping[str, Any]", value)
             version = given["version"]
@@ -236,6 +238,8 @@ class Store:
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError, TraceError) as error:
             said = f"{type(error).__name__}: {error}"
             raise StoreError(f"this is no conversation of localr1 ({said}); export it again as JSON") from error
+        texts["updated_at"] = _now()
+        texts["created_at"] = texts["created_at"] or texts["updated_at"]
         with self._change() as db:
             conversation = inserted(db, "conversation", **texts)
             turns: list[int] = []

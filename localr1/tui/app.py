@@ -182,6 +182,10 @@ class ChatApp(Frame):
             self._problem_shown = self.engine.history.problem
             if self._problem_shown:
                 await self.transcript.notice(f"This conversation is not kept: {self._problem_shown}", "error")
+        if turn.failure and self.last is turn:  # what can be steered and copied is the reply before it
+            self.last = self.transcript.last
+            self.steering.forget()
+            self.beside.open()
         await self.steering.go_on()
 
     def _draw_status(self) -> None:
@@ -214,7 +218,7 @@ class ChatApp(Frame):
         elif command is None:
             await self.begin(Turn(self.engine.ask(self.attaching.take(event.text), self.conversations.after())))
         else:
-            await self.begin(Turn(self.engine.ask(self.attaching.take(command.question), **command.changes())))
+            await self.begin(Turn(self.engine.ask(self.attaching.take(command.question), self.conversations.after(), **command.changes())))
 
     def _refuse(self, event: PromptInput.Sent, why: str) -> None:
         self.input.give_back(event.typed)

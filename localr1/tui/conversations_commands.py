@@ -240,6 +240,10 @@ class Conversations:
             self._app.status.hint(f"Question {was} stays as it was")
         return was is not None
 
+    def go_on_revising(self, after: int | None) -> None:
+        """A question that was sent to follow so many turns has come back."""
+        self.revising = None if after is None else after + 1
+
     def after(self) -> int | None:
         """Where the question belongs that is sent now."""
         number, self.revising = self.revising, None

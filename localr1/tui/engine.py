@@ -96,6 +96,7 @@ class Engine:
         self.history = history
         self.opening = Opening(open_backend)
         self._opened: Opening | None = None
+        self._coming: list[Opening] = []  # switches that are asked for and not over
         self._before: ChatSession | None = None  # whose conversation the next session takes over
         self._taking: Callable[[ChatSession], None] | None = None  # and what it does then
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -110,14 +111,21 @@ class Engine:
     def switch(self, open_backend: OpenBackend, rules: Rules | None = None) -> Opening:
         """Go on with another model, once what was asked for before is done. The old one is closed first, and opened again if that fails."""
         opening = Opening(open_backend, rules)
+        self._coming.append(opening)
         self._put(lambda: self._switch(opening))
         return opening
 
     @property
     def opener(self) -> Opener | None:
         """What opened the model that is there, or was last; None: something else did."""
-        opened = None if self._opened is None else self._opened.open_backend
-        return opened if isinstance(opened, Opener) else None
+        return None if self._opened is None else _opener(self._opened)
+
+    @property
+    def awaited(self) -> Opener | None:
+        """What opens the model that will be there once all is done; that is being opened, or could not be, where none ever was."""
+        if self._coming:
+            return _opener(self._coming[-1])
+        return _opener(self.opening) if self._opened is None else self.opener
 
     def ask(self, question: str, after: int | None = None, **changes: Any) -> Exchange:
         """Play a turn as soon as the model is there and idle. `after`: as in Exchange. `changes`: to the rules, for this turn."""
@@ -143,8 +151,11 @@ class Engine:
             self.session.answer_now()
 
     def set_rules(self, **changes: Any) -> None:
-        """From the next turn on."""
+        """From the next turn on; with the models, too, that are still to be opened."""
         self.rules = replace(self.rules, **changes)
+        for opening in tuple(self._coming):
+            if opening.rules is not None:
+                opening.rules = replace(opening.rules, **changes)
         if self.session is not None:
             self.session.rules = self.rules
 
@@ -201,17 +212,24 @@ class Engine:
             again.over = True  # it is not to be stopped, too
             self._open(again)
             self.opening = opening  # its problem is what is to be told
+        if opening in self._coming:
+            self._coming.remove(opening)
         opening.over = True
 
     def _open(self, opening: Opening) -> bool:
         self.opening, self.progress, self.failure = opening, "Loading the model", ""
         try:
             backend = opening.open_backend(self._say)
+            if opening.cancelled:  # while the engine loaded a file, which tells nothing
+                backend.close()
+                raise InterruptedError
         except Exception as error:  # whatever went wrong, the person gets to read it and the app stays
             self.failure = opening.problem = "it was stopped" if opening.cancelled else one_line(error)
             return False
         self.rules = opening.rules or self.rules
         self._opened = opening
+        if (opener := _opener(opening)) is not None:
+            opener.remember()
         self.session = ChatSession(backend, self.rules, self._before)
         if self._taking is not None:
             self._take_over(self._taking)
@@ -276,6 +294,10 @@ class Engine:
             return Full(droppable(), None if self.opener is None else self.opener.larger(session.backend.info.context_length))
         except Exception:  # a model file that is gone, a template that fails: then nothing can be done, and that is no news
             return Full(0, None)
+
+
+def _opener(opening: Opening) -> Opener | None:
+    return opening.open_backend if isinstance(opening.open_backend, Opener) else None
 
 
 def one_line(error: Exception) -> str:

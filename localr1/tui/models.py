@@ -71,8 +71,8 @@ class Models:
         self.switch(Opener(spec, wanted(app.settings), chosen=True), app.settings.rules())
 
     def reopen(self) -> None:
-        """Go on with the same one, opened as it is set now."""
-        if (opener := self._app.engine.opener) is not None:
+        """Go on with the same one, opened as it is set now: the one that is being opened, or could not be, where there is none yet."""
+        if (opener := self._app.engine.awaited) is not None:
             self.switch(replace(opener, wanted=wanted(self._app.settings, opener.wanted.force)))
 
     def switch(self, open_backend: OpenBackend, rules: Rules | None = None) -> None:

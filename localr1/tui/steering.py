@@ -71,6 +71,7 @@ class Steering:
         app.status.hint(turn.failure)
         if turn.exchange.after != -1:
             app.attaching.give_back(turn.exchange.question)
+            app.conversations.go_on_revising(turn.exchange.after)
         return True
 
     def forget(self) -> None:

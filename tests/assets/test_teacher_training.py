@@ -127,6 +127,9 @@ def test_the_policy_practises_what_it_is_least_sure_of(model: Any) -> None:
     with torch.no_grad():
         wanted = sorted(drawn, key=surprise, reverse=True)[:2]
     assert grpo.least_sure(model, drawn, 2, "cpu") == wanted
+    asked = [p for p in measure.held_out(2) if p.result]
+    assert all(p.held_out for p in asked) and len(asked) == 2 * 6
+    assert measure.hardest(model, 2, 3) == grpo.least_sure(model, asked, 3, "cpu")
 
 
 def test_rounds_that_are_played_again_are_on_the_curve_once(tmp_path: Path) -> None:

@@ -179,6 +179,23 @@ def test_cancel_in_the_prompt_stops_at_once_and_leaves_the_cache_right(
     assert again[0].logprob == pytest.approx(expected[0].logprob, abs=0.05)
 
 
+def test_a_prompt_is_left_between_two_steps_where_the_engine_does_not_look(
+    student: LlamaCppBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU."""
+
+    class Second(Cancel):
+        looks = 0
+
+        def is_set(self) -> bool:
+            self.looks += 1
+            return self.looks > 1
+
+    monkeypatch.setattr(student, "_watch", lambda cancel: None)
+    student.prefill([0], Cancel())
+    assert student.prefill([40 + i % 200 for i in range(1200)], Second()) == 512
+
+
 def test_an_abandoned_stream_does_no_harm(student: LlamaCppBackend) -> None:
     ids = student.encode(PROMPT)
     whole, _ = run(student, ids)

@@ -73,6 +73,15 @@ def test_delete_leaves_nothing(store: Store) -> None:
     assert keep(store, text_only("next", "", "")) > turn  # an id is not used again
 
 
+def test_delete_a_long_conversation(store: Store) -> None:
+    """SQLite follows a chain of cascades for a thousand turns only."""
+    conversation, turn = store.new(), None
+    for i in range(1050):
+        turn = store.add_turn(conversation, turn, f"q{i}", MADE)
+    store.delete(conversation)
+    assert store.conversations() == [] and store._db.execute("SELECT count(*) FROM turn").fetchone() == (0,)
+
+
 def test_duplicate(store: Store) -> None:
     conversation = store.new("mine")
     first = keep(store, reply([word("t1"), word("a1", 1, "answer")]), conversation)
@@ -112,7 +121,11 @@ def test_export_and_import(store: Store, tmp_path: Path) -> None:
     with Store(tmp_path / "other.db") as other:
         keep(other, text_only("here before", "", ""))
         imported = other.import_(exported)
-        assert json.loads(json.dumps(other.export(imported))) == exported
+        again = json.loads(json.dumps(other.export(imported)))
+        assert again.pop("updated_at") >= exported.pop("updated_at") and again == exported
+        assert other.conversations()[0].id == imported  # the latest
+        undated = other.import_(exported | {"created_at": "", "updated_at": ""})
+        assert other.conversations()[0].id == undated and other.export(undated)["created_at"]
         assert {hit.part for hit in other.search("left")} == {"thought"}
         assert [turn.parent is None for turn in other.conversation(imported).turns] == [True, False, False]
 

@@ -172,6 +172,36 @@ async def test_a_disk_that_is_full_is_told_once_and_the_chat_goes_on(tmp_path):
 # ------------------------------------------------------------------------------------------------------- branches
 
 
+async def test_an_edited_question_may_have_a_command_before_it(tmp_path):
+    app, backend = app_over(tmp_path / "h.db", *numbered(5))
+    async with app.run_test(size=(80, 40)) as pilot:
+        for question in ("One?", "Two?"):
+            await ask(app, pilot, question)
+        await send(app, pilot, "/revise 1")
+        await until(lambda: app.input.text == "One?")
+        app.input.clear()
+        await send(app, pilot, "/budget 9 One, please?")
+        await over(app, pilot, backend, 3)
+        await ask(app, pilot, "Then?")
+        assert app.engine.session is not None
+        assert [m.content for m in app.engine.session.history][::2] == ["One, please?", "Then?"]
+
+
+async def test_an_edited_question_that_does_not_fit_is_still_being_edited(tmp_path):
+    app, _ = app_over(tmp_path / "h.db", *numbered(5))
+    async with app.run_test(size=(80, 40)) as pilot:
+        for question in ("One?", "Two?"):
+            await ask(app, pilot, question)
+        await send(app, pilot, "/revise 1")
+        await until(lambda: app.input.text == "One?")
+        await send(app, pilot, "long " * 1000)
+        await until(lambda: app.turn is None and "long long" in app.input.text)
+        app.input.clear()
+        await ask(app, pilot, "Short?")
+        assert app.engine.session is not None
+        assert [m.content for m in app.engine.session.history][::2] == ["Short?"]
+
+
 async def test_an_earlier_question_is_edited_and_the_branches_switched(tmp_path):
     app, backend = app_over(tmp_path / "h.db", *numbered(5))
     async with app.run_test(size=(80, 40)) as pilot:

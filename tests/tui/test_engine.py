@@ -153,6 +153,19 @@ async def test_prompt_that_does_not_fit_is_one_line_and_the_question_comes_back(
         await shows(app, "ok")
 
 
+async def test_after_a_question_that_failed_the_last_reply_can_be_steered_and_copied():
+    app, _ = chat([*THINK, "Adam"], [*THINK, "Eve"], context=120)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await ask(app, pilot, "Who?")
+        await send(app, pilot, "long " * 60)
+        await until(lambda: app.turn is None and app.input.text)
+        app.input.clear()
+        await send(app, pilot, "/copy")
+        await shows(app, "Copied")
+        await send(app, pilot, "/reroll")
+        await shows(app, "Eve")
+
+
 async def test_template_that_fails_is_one_line_and_the_question_comes_back():
     app, _ = chat([*THINK, "ok"], template="{{ raise_exception('no such role') }}")
     async with app.run_test(size=(120, 24)) as pilot:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from tui.driving import THINK, ask, chat, press, screen, send, shows, until
 
 from backends.base import Backend, Cancel, EngineError, Text
+from localr1.models import ModelSpec, Wanted
+from localr1.opening import Opener
 from localr1.tui.app import ChatApp
 from localr1.turn import Rules
 from scripted import ScriptedBackend
@@ -168,3 +172,68 @@ async def test_preparing_that_fails_or_comes_too_late_does_no_harm():
         app.engine.prepare()
         await ask(app, pilot)
         await shows(app, "Eve")
+
+
+@dataclass(frozen=True)
+class Stand(Opener):
+    """Opens a scripted model of the spec's name; "slow" waits, "big" needs to be told a context."""
+
+    log: list[tuple[str, int | None]] = field(default_factory=list)
+    go: threading.Event = field(default_factory=threading.Event)
+    remembered: list[str] = field(default_factory=list)
+
+    def __call__(self, say: Callable[[str], None]) -> Backend:
+        self.log.append((self.spec.name, self.wanted.context))
+        if self.spec.name == "slow":
+            self.go.wait(10)
+        if self.spec.name == "big" and self.wanted.context is None:
+            raise EngineError("it does not fit; a context of 2,048 would")
+        return named(self.spec.name, [*THINK, "x"])
+
+    def remember(self) -> None:
+        self.remembered.append(self.spec.name)
+
+    def of(self, name: str) -> Stand:
+        return replace(self, spec=ModelSpec(name, "gguf", Path(name)))
+
+
+STAND = ModelSpec("old", "gguf", Path("old"))
+
+
+async def test_what_is_set_while_a_model_is_opened_holds_with_it():
+    stand = Stand(STAND, Wanted(), log=[], go=threading.Event())
+    app = ChatApp(stand)
+    async with app.run_test(size=(100, 24)) as pilot:
+        await shows(app, "old ·")
+        app.models.switch(stand.of("slow"), Rules())
+        await until(lambda: app.engine.session is None)
+        await send(app, pilot, "/budget 77")
+        await send(app, pilot, "/set context 2048")
+        stand.go.set()
+        await until(lambda: len(stand.log) == 3 and app.engine.session is not None)
+        assert stand.log == [("old", None), ("slow", None), ("slow", 2048)]
+        assert app.engine.session is not None and app.engine.session.rules.think_budget == 77
+
+
+async def test_a_model_that_did_not_fit_is_opened_with_the_context_that_does():
+    stand = Stand(STAND, Wanted(), log=[]).of("big")
+    app = ChatApp(stand)
+    async with app.run_test(size=(100, 24)) as pilot:
+        await until(lambda: app.engine.failure)
+        await send(app, pilot, "/set context 2048")
+        await shows(app, "big ·")
+        assert stand.log == [("big", None), ("big", 2048)]
+
+
+async def test_a_load_that_cannot_be_interrupted_is_undone_when_it_was_stopped():
+    stand = Stand(STAND, Wanted(), log=[], go=threading.Event())
+    app = ChatApp(stand)
+    async with app.run_test(size=(100, 24)) as pilot:
+        await shows(app, "old ·")
+        app.models.switch(stand.of("slow"))
+        await until(lambda: app.engine.session is None)
+        await press(pilot, "escape")
+        stand.go.set()
+        await shows(app, "The model could not be loaded: it was stopped")
+        await shows(app, "old ·")
+        assert "slow" not in stand.remembered
