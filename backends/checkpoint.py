@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 import math
 import mmap
+import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeGuard
@@ -39,6 +41,7 @@ JSON_LIMIT_BYTES = 32 << 20
 FAULT_AROUND_BYTES = 64 << 10
 
 AGAIN = "download it again"
+CHANGED = "was written while it was read; run the same command again when nothing writes it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class Checkpoint:
         self.config = config
         self._entries = entries
         self._maps: dict[str, mmap.mmap] = {}
+        self._stamps = {file: stamp((folder / file).stat()) for file in self.files()}
 
     @classmethod
     def open(cls, folder: Path | str) -> Self:
@@ -82,7 +86,10 @@ class Checkpoint:
             raise ModelFileError(_why_no_weights(folder))
         if not entries:
             raise ModelFileError(f"{folder}: the weights hold no tensor; {AGAIN}")
-        return cls(folder, config, entries)
+        try:
+            return cls(folder, config, entries)
+        except OSError as error:
+            raise ModelFileError(f"{folder}: cannot be read ({error.strerror})") from None
 
     @property
     def bytes_total(self) -> int:
@@ -126,6 +133,12 @@ class Checkpoint:
             begin = max(0, entry.begin - FAULT_AROUND_BYTES) // mmap.PAGESIZE * mmap.PAGESIZE
             pages.madvise(mmap.MADV_DONTNEED, begin, min(entry.end + FAULT_AROUND_BYTES, len(pages)) - begin)
 
+    def check_unchanged(self) -> None:
+        """Raises ModelFileError: a file of weights was written since it was opened, and what was read may be of either. One that is gone
+        was read as it was."""
+        for file, before in self._stamps.items():
+            check_stamp(self.folder / file, before)
+
     def close(self) -> None:
         """Drop the maps; arrays still in use keep theirs alive."""
         self._maps.clear()
@@ -141,10 +154,24 @@ class Checkpoint:
             path = self.folder / file
             try:
                 with path.open("rb") as f:
+                    if stamp(os.fstat(f.fileno())) != self._stamps[file]:
+                        raise ModelFileError(f"{path}: {CHANGED}")
                     self._maps[file] = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
             except (OSError, ValueError) as error:
                 raise ModelFileError(f"{path}: cannot be read ({error}); check that the file is still there") from None
         return self._maps[file]
+
+
+def stamp(about: os.stat_result) -> tuple[int, int, int]:
+    """Differs when a file was written, or is another one."""
+    return about.st_size, about.st_mtime_ns, about.st_ino
+
+
+def check_stamp(path: Path, before: tuple[int, int, int]) -> None:
+    """Raises ModelFileError: it was written since. No error where it is gone."""
+    with suppress(OSError):
+        if stamp(path.stat()) != before:
+            raise ModelFileError(f"{path}: {CHANGED}")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -67,6 +68,12 @@ FAMILY = (
 ALIASES = {alias.name: alias for alias in FAMILY}
 
 
+# What names of copies add: the format, the quantization, its tool. Anything else (-abliterated, -Japanese) is another model.
+_COPY = (
+    r"(?:[-_.](?:gguf|mlx|ud|i1|imat|imatrix|unsloth|bnb|dwq|\d+bit|i?q\d\w*|t?q\d\w*|mxfp\d|nvfp4|bf16|fp?(?:8|16|32)|\d{5}-of-\d{5}))*"
+)
+
+
 def alias_of(repo: str) -> Alias | None:
     """What a repository, or a file, is a copy of, by its name."""
-    return next((alias for alias in FAMILY if alias.model.lower() in repo.lower()), None)
+    return next((alias for alias in FAMILY if re.search(rf"{re.escape(alias.model)}{_COPY}(?![\w.-])", repo, re.IGNORECASE)), None)

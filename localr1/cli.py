@@ -349,6 +349,17 @@ def _quantize_problem(args: argparse.Namespace, form: str) -> str:
         return "--context goes with --fit auto"
     if args.fit is None and form.lower().startswith(("mlx", "fp8")) and (args.imatrix is not None or args.calibrate is not None):
         return f"{form} has no use for an importance matrix; leave --imatrix and --calibrate away"
+    return "" if args.fit is not None else _unknown_format(form)
+
+
+def _unknown_format(name: str) -> str:
+    from quantize.convert import wanted
+    from quantize.errors import QuantizeError
+
+    try:
+        wanted(name)
+    except QuantizeError as error:
+        return str(error)
     return ""
 
 

@@ -188,7 +188,7 @@ def _bundled() -> Iterator[Model]:
 
 
 def _converted() -> Iterator[Model]:
-    for file in sorted((paths.cache() / "converted").glob("*.gguf")):
+    for file in sorted((paths.cache() / "converted").rglob("*.gguf")):
         yield Model(file.stem, "converted", "gguf", file, (file,), file.stat().st_size)
 
 

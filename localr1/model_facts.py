@@ -146,7 +146,7 @@ def _of_folder(folder: Path) -> Facts:
     settings = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
     bits = _number(packing.get("bits")) if isinstance(packing, dict) else 0
     note = config.get(FIT)
-    own = _repo_of(folder)
+    own = repo_of(folder)
     return Facts(
         form="mlx" if mlx or "mlx" in [*card.get("library_name", []), *card.get("tags", [])] else "safetensors",
         name=own,
@@ -175,7 +175,7 @@ def _elements(checkpoint: Checkpoint, name: str, packing: dict[str, Any]) -> int
     return 0 if last in ("weight_scale_inv", "weight_scale") else math.prod(checkpoint.shape(name))
 
 
-def _repo_of(folder: Path) -> str:
+def repo_of(folder: Path) -> str:
     """owner/name where the folder is a snapshot in the hub's cache, else its own name."""
     if folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--"):
         return folder.parent.parent.name.removeprefix("models--").replace("--", "/")

@@ -39,7 +39,7 @@ def resolve(name: str | None, backend: Asked = "auto") -> ModelSpec:
     if name is None:
         path = library.default()
         unfit = path is None or path == _bundled().path or (path.is_file() and backend in ("mlx", "reference"))
-        return _bundled() if path is None or unfit else _there(path, path.stem)
+        return _bundled() if path is None or unfit else _there(path, path.name if path.is_dir() else path.stem)
     if name == BUNDLED:
         return _bundled()
     try:
@@ -179,7 +179,10 @@ def converted_file(spec: ModelSpec, form: str) -> Path:
 
 
 def _stem(spec: ModelSpec) -> str:
-    return f"{spec.name}-{_digest(str(spec.path.resolve()))}"
+    from localr1.model_facts import repo_of
+
+    folder = spec.path.resolve()  # by whatever name it was asked for
+    return f"{repo_of(folder).rpartition('/')[2]}-{_digest(str(folder))}"
 
 
 def _state(folder: Path) -> str:

@@ -48,7 +48,8 @@ def pull(ref: str, *, quant: str, source: bool, form: Form | None, sure: bool, a
     if as_json:
         put_json(plan_json(found) | {"path": str(path)})
     else:
-        name = f"{found.repo}:{found.quant}" if quant and form != "mlx" and found.quant else found.repo if source else found.ref
+        exact = f"{found.repo}:{found.quant}" if found.form == "gguf" and found.quant else found.repo
+        name = exact if quant or source else found.ref
         put(f"{printable(found.title)} is here: localr1 chat {printable(name)}")
 
 

@@ -76,7 +76,7 @@ def convert(
     Memory: a few pieces of one tensor, besides the tokenizer. The target appears when it is complete, or not at all;
     an exception raised by `on_progress` stops the work.
 
-    Raises ModelFileError (the source is damaged), UnsupportedModel (it is of a kind that cannot be written), TargetError
+    Raises ModelFileError (the source is damaged, or written meanwhile), UnsupportedModel (it is of a kind that cannot be written), TargetError
     (the target exists, or there is no room), QuantizeError (unknown format, weights that do not fit it, or are not finite).
     """
     started = time.perf_counter()
@@ -91,6 +91,7 @@ def convert(
                 done_bytes += step.nbytes
                 if on_progress is not None:
                     on_progress(Progress(step.name, done, len(job.steps), done_bytes, total_bytes))
+            opened.check_unchanged()
         return Report(
             source=source,
             target=target,
@@ -145,7 +146,7 @@ def plan_job(
     force: bool = False,
 ) -> Job:
     """What `convert` carries out. Raises what it raises before anything is written."""
-    job = _job(source, target, _wanted(format) if isinstance(format, str) else format, force, imatrix)
+    job = _job(source, target, wanted(format) if isinstance(format, str) else format, force, imatrix)
     _check_apart(source, target)
     return job
 
@@ -175,7 +176,7 @@ def _check_apart(source: Checkpoint | GgufSource, target: Path) -> None:
         raise TargetError(f"{target}: is what is converted, and is not replaced; choose another name")
 
 
-def _wanted(name: str) -> Mix | MlxFormat | None:
+def wanted(name: str) -> Mix | MlxFormat | None:
     """None of FP8. Raises QuantizeError: there is none of that name."""
     if name.lower().startswith(PREFIX):
         return mlx_format(name)

@@ -184,7 +184,7 @@ class _Measuring:
         seen = {name: float(kept[key]) for name, key in keys.items() if key in kept}
         plan = replace(plan, measured=seen.get(""), rivals=tuple(replace(rival, measured=seen.get(rival.name)) for rival in plan.rivals))
         best = min(seen, key=lambda name: (seen[name], name), default="")
-        if best and chooser.holds(plans[best]):
+        if best and "" in seen and chooser.holds(plans[best]):
             note = f"{best} was seen to lose less than the plan, {seen[best]:.3g} and {seen['']:.3g} nats, and is taken"
             return replace(
                 plan, tensors=plans[best].tensors, size_bytes=plans[best].size_bytes, measured=seen[best], notes=(*plan.notes, note)

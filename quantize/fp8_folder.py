@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from functools import partial
@@ -52,7 +53,7 @@ def fp8_job(checkpoint: Checkpoint, target: Path, *, force: bool) -> Job:
         if name.endswith(IGNORED_SUFFIXES):
             continue
         if _MATRIX.fullmatch(name):
-            scales: list[np.ndarray] = []  # filled while the codes are written
+            scales: deque[np.ndarray] = deque()  # filled while the codes are written
             weight = StoredTensor(name, FP8, shape)
             scale = StoredTensor(name + SCALE, "F32", (-(-shape[0] // FP8_BLOCK), -(-shape[1] // FP8_BLOCK)))
             tensors += [weight, scale]
@@ -71,7 +72,7 @@ def fp8_job(checkpoint: Checkpoint, target: Path, *, force: bool) -> Job:
     )
 
 
-def _codes(checkpoint: Checkpoint, name: str, scales: list[np.ndarray], pool: Executor, loss: Loss) -> Iterator[np.ndarray]:
+def _codes(checkpoint: Checkpoint, name: str, scales: deque[np.ndarray], pool: Executor, loss: Loss) -> Iterator[np.ndarray]:
     def quantized() -> Iterator[np.ndarray]:
         for codes, scale, lost in in_pieces(checkpoint.read(name), partial(_quantize, allow_nan=loss.allow_nan), pool, multiple=FP8_BLOCK):
             scales.append(scale)
@@ -95,8 +96,9 @@ def _quantize(rows: np.ndarray, allow_nan: bool) -> tuple[np.ndarray, np.ndarray
     return codes, scales, lost
 
 
-def _scales(scales: list[np.ndarray], pool: Executor, loss: Loss) -> Iterator[np.ndarray]:
-    yield from scales
+def _scales(scales: deque[np.ndarray], pool: Executor, loss: Loss) -> Iterator[np.ndarray]:
+    while scales:
+        yield scales.popleft()
 
 
 def _copy(checkpoint: Checkpoint, name: str, pool: Executor, loss: Loss) -> Iterator[np.ndarray]:

@@ -19,7 +19,7 @@ from quantize.gguf_names import TensorName, rope_frequency_divisors
 from quantize.job import Job, Step, releasing
 from quantize.loss import Loss
 from quantize.plan import source_rows, tensor_names
-from quantize.recipe import Mix, Traits, choose, importance_for
+from quantize.recipe import Mix, Traits, choose, importance_for, misfits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,6 +52,7 @@ def gguf_job(checkpoint: Checkpoint, target: Path, to: Mix, *, force: bool, imat
         steps=steps,
         writer=GgufWriter(target, gguf_metadata(checkpoint.folder, checkpoint.config, d, to, infos), infos, force=force),
         fallbacks=tuple(fallbacks),
+        warnings=misfits(infos, imatrix),
     )
 
 

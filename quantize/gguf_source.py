@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from backends.base import ModelFileError
-from backends.checkpoint import short
+from backends.checkpoint import check_stamp, short, stamp
 from quantize.errors import UnsupportedModel
 from quantize.formats import UNREADABLE, Format, decode, encode, not_finite
 from quantize.gguf_file import GgufWriter, Kind, Metadata, TensorInfo, Value, text, uint
@@ -20,7 +20,7 @@ from quantize.gguf_metadata import FIT, QUANTIZATION_VERSION
 from quantize.gguf_reader import AGAIN, GgufTensor, read_gguf_header
 from quantize.job import Job, Step, releasing
 from quantize.loss import Loss
-from quantize.recipe import Mix, Traits, choose, importance_for, takes_format
+from quantize.recipe import Mix, Traits, choose, importance_for, misfits, takes_format
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +36,7 @@ class GgufSource:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.header = read_gguf_header(path)
+        self._stamp = stamp(path.stat())
         self.architecture = str(self.header.metadata.get("general.architecture"))
         if self.architecture not in ARCHITECTURES:
             raise UnsupportedModel(f"{path}: a {short(self.architecture)} model; supported are {', '.join(ARCHITECTURES)}")
@@ -88,6 +89,10 @@ class GgufSource:
         experts = self.count("expert_count", 0)
         large = layers == 80 and (self.architecture == "qwen2" or (self.architecture == "llama" and heads != kv_heads))
         return Traits(layers, heads // max(1, kv_heads), experts, large)
+
+    def check_unchanged(self) -> None:
+        """Raises ModelFileError: the file was written since it was opened."""
+        check_stamp(self.path, self._stamp)
 
     def rows(self, tensor: GgufTensor) -> GgufRows:
         return GgufRows(self._map, tensor)
@@ -177,7 +182,7 @@ def requantize_job(source: GgufSource, target: Path, to: Mix, *, force: bool, im
         steps=steps,
         writer=GgufWriter(target, metadata, infos, force=force),
         fallbacks=tuple(fallbacks),
-        warnings=(warning,) if again else (),
+        warnings=(*((warning,) if again else ()), *misfits(infos, imatrix)),
     )
 
 

@@ -121,6 +121,11 @@ class ImportanceMatrix:
         np.divide(inputs.sums, counts, out=means, where=counts > 0)
         return means.reshape(matrices, columns)
 
+    def misfits(self, name: str, shape: Sequence[int]) -> bool:
+        """It has something on this tensor, of another size."""
+        inputs = self.tensors.get(name)
+        return inputs is not None and inputs.sums.size != math.prod(shape[:-2]) * shape[-1]
+
     def unvisited(self, name: str) -> int:
         """To how many of the tensor's experts no token went: their weights are all equal."""
         inputs = self.tensors.get(name)

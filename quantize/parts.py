@@ -18,13 +18,16 @@ except ImportError:  # Windows, where a file that is open cannot be removed: wha
     fcntl = None  # type: ignore[assignment]
 
 
+_MARK = ".localr1-"  # in every temporary name, and in no backup that a person has made
+
+
 class Part:
     """A temporary file or folder beside `target`. What a killed process left is removed by the next one that writes the same
     target: whoever writes holds a lock on its temporary name until it is renamed or discarded."""
 
     def __init__(self, target: Path) -> None:
         _remove_stale(target)
-        self.path = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
+        self.path = target.with_name(f"{target.name}{_MARK}{secrets.token_hex(4)}.part")
         self._lock: int | None = None
 
     def create(self, make: Callable[[Path], object]) -> None:
@@ -68,9 +71,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def put_back(target: Path) -> None:
-    """A folder that is replaced steps aside as TARGET.*.old. Of a process killed in that moment: back to its place, or away if the new one is there."""
+    """A folder that is replaced steps aside as TARGET.localr1-*.old. Of a process killed in that moment: back to its place, or away if the new one is there."""
     _remove_stale(target)
-    ours = re.compile(re.escape(target.name) + r"\.[0-9a-f]{8}\.old")
+    ours = re.compile(re.escape(target.name + _MARK) + r"[0-9a-f]{8}\.old")
     with suppress(OSError):
         for old in target.parent.iterdir():
             if ours.fullmatch(old.name) and old.is_dir() and not old.is_symlink():
@@ -82,7 +85,7 @@ def put_back(target: Path) -> None:
 
 def _remove_stale(target: Path) -> None:
     """Remove the target's temporary files and folders that no process holds."""
-    ours = re.compile(re.escape(target.name) + r"\.[0-9a-f]{8}\.part")
+    ours = re.compile(re.escape(target.name + _MARK) + r"[0-9a-f]{8}\.part")
     with suppress(OSError):
         for part in target.parent.iterdir():
             if ours.fullmatch(part.name) and not part.is_symlink() and (part.is_file() or part.is_dir()):

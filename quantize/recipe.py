@@ -20,6 +20,7 @@ from quantize.mlx_formats import MLX_NAMES
 if TYPE_CHECKING:
     import numpy as np
 
+    from quantize.gguf_file import TensorInfo
     from quantize.imatrix import ImportanceMatrix
 
 
@@ -149,6 +150,15 @@ def importance_for(name: str, shape: tuple[int, ...], form: Format, to: Mix, ima
         lacking = "an importance matrix" if imatrix is None else f"importances of {name}, which the matrix lacks"
         raise QuantizeError(f"{to.name} needs {lacking}; give one with --imatrix, make one with --calibrate, or choose Q2_K or larger")
     return found
+
+
+def misfits(infos: Iterable[TensorInfo], imatrix: ImportanceMatrix | None) -> tuple[str, ...]:
+    """Warnings of tensors that are rounded without the matrix, because what it has on them is of another size."""
+    return tuple(
+        f"the importance matrix does not fit {info.name}, which is rounded without it; was it made for this model?"
+        for info in infos
+        if imatrix is not None and info.format.block > 1 and imatrix.misfits(info.name, info.shape)
+    )
 
 
 # ------------------------------------------------------------------------------------------------- the rules

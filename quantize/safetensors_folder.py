@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from backends.base import ModelFileError
-from backends.checkpoint import CONFIG, DTYPE_BYTES, INDEX, WEIGHTS, check_link, read_json
+from backends.checkpoint import CONFIG, DTYPE_BYTES, INDEX, WEIGHTS, Checkpoint, check_link, read_json
 from quantize.errors import QuantizeError, TargetError
 from quantize.parts import Part, check_room, put_back, sync_folder
 
@@ -250,16 +250,18 @@ def check_folder(target: Path, *, force: bool) -> Path:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether a folder is empty, or a checkpoint in FP8 or MLX's formats and nothing else: no folder in it."""
+    """Whether a folder is empty, or a checkpoint in FP8 or MLX's formats and nothing else: no folder in it, no weights beside its own."""
     entries = list(folder.iterdir())
     if not entries:
         return True
     try:
         q = read_json(folder / CONFIG).get("quantization_config")
+        with Checkpoint.open(folder) as held:
+            own = {*held.files(), INDEX}
     except ModelFileError:
         return False
     ours = isinstance(q, dict) and (q.get("quant_method") == "fp8" or {"group_size", "bits", "mode"} <= q.keys())
-    return ours and not any(entry.is_dir() for entry in entries)
+    return ours and not any(entry.is_dir() or (entry.name.endswith(OTHER_WEIGHTS) and entry.name not in own) for entry in entries)
 
 
 def _take_place(part: Path, target: Path) -> None:

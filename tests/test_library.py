@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from localr1 import cli, fitting, library, model_commands, model_facts, paths, pulling
+from localr1.aliases import alias_of
 from localr1.hub_errors import HubError
 
 STUDENT = paths.assets() / "r1-tiny"
@@ -128,6 +129,29 @@ def test_other_tools_copies_of_the_family_are_found_by_short_name(cache: Path, w
     assert library.find("r1:7b") == gguf / "DeepSeek-R1-Distill-Qwen-7B-Q6_K.gguf"
     monkeypatch.setattr(library, "is_apple_silicon", lambda: True)
     assert library.find("r1:7b") == mlx
+
+
+@pytest.mark.parametrize(
+    ("repo", "name"),
+    [
+        ("bartowski/DeepSeek-R1-Distill-Qwen-14B-GGUF", "r1:14b"),
+        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", "r1:1.5b"),
+        ("mlx-community/DeepSeek-R1-Distill-Qwen-7B-4bit", "r1:7b"),
+        ("mlx-community/DeepSeek-R1-0528-Qwen3-8B-4bit-DWQ", "r1-0528:8b"),
+        ("unsloth/DeepSeek-R1-Distill-Llama-8B-unsloth-bnb-4bit", "r1:8b"),
+        ("DeepSeek-R1-Distill-Qwen-7B-UD-Q4_K_XL.gguf", "r1:7b"),
+        ("DeepSeek-R1-Distill-Llama-70B-Q8_0/DeepSeek-R1-Distill-Llama-70B-Q8_0-00001-of-00002.gguf", "r1:70b"),
+        ("deepseek-r1-distill-qwen-1.5b", "r1:1.5b"),
+        ("mmnga/cyberagent-DeepSeek-R1-Distill-Qwen-14B-Japanese-gguf", None),
+        ("huihui-ai/DeepSeek-R1-Distill-Qwen-14B-abliterated-v2-GGUF", None),
+        ("x/DeepSeek-R1-Distill-Qwen-7B-Q4_K_M-finetuned", None),
+        ("x/DeepSeek-R1-Distill-Qwen-7B-Multilingual", None),
+        ("Qwen/Qwen2.5-7B", None),
+    ],
+)
+def test_a_copy_of_the_family_is_told_from_what_others_made_of_it(repo: str, name: str | None) -> None:
+    alias = alias_of(repo)
+    assert (None if alias is None else alias.name) == name
 
 
 def test_of_several_revisions_the_one_of_main_is_meant(cache: Path, weights: bytes) -> None:

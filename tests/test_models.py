@@ -2,13 +2,14 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from backends.base import ModelFileError
 from localr1 import paths
-from localr1.models import ModelSpec, converted, open_model, resolve
+from localr1.models import ModelSpec, converted, converted_file, open_model, resolve
 
 
 @pytest.fixture
@@ -51,6 +52,7 @@ def test_a_folder_is_converted_once_and_again_when_it_changes(folder: Path, own_
     second = converted(spec, said.append)
     assert second != first and said
     assert not first.exists()
+    assert converted_file(replace(spec, name="owner/other"), "Q8_0") == second  # by whatever name it is asked for
     with open_model(spec) as backend:
         assert backend.info.format == "Q8_0"
 

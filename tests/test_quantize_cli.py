@@ -241,6 +241,8 @@ def test_fit_auto_asks_the_machine(run: Run, brief: Path, tmp_path: Path) -> Non
         ([], "give --to FORMAT"),
         (["--fit", "1MB", "--to", "Q4_K_M"], "--fit chooses the formats itself"),
         (["--to", "mlx"], "--to mlx goes with --fit SIZE"),
+        (["--to", "Q99"], "Q99"),
+        (["--to", "mlx-9bit"], "mlx-9bit"),
         (["--fit", "many"], "'many' is no size; give one such as 6GB"),
         (["--fit", "1MB", "--context", "10"], "--context goes with --fit auto"),
         (["--to", "fp8", "--calibrate"], "fp8 has no use for an importance matrix"),

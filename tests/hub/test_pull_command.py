@@ -110,6 +110,17 @@ def test_what_is_no_model_is_told(near: Hub, folder: dict[str, bytes]) -> None:
         pulling.pull("a/m", quant="", source=False, form=None, sure=False, as_json=True)
 
 
+@pytest.mark.parametrize(("quant", "told"), [("Q8_0", f"{QWEN}:Q8_0"), ("8bit", "mlx-community/DeepSeek-R1-Distill-Qwen-1.5B-8bit")])
+def test_the_command_that_is_told_finds_what_was_pulled(
+    near: Hub, weights: bytes, folder: dict[str, bytes], capsys: pytest.CaptureFixture[str], quant: str, told: str
+) -> None:
+    near.repos[QWEN] = gguf_repo(weights, "Q4_K_M", "Q8_0")
+    near.repos["mlx-community/DeepSeek-R1-Distill-Qwen-1.5B-8bit"] = Repo(folder, tags=["mlx"])
+    pulling.pull("r1:1.5b", quant=quant, source=False, form=None, sure=True, as_json=False)
+    assert capsys.readouterr().out.endswith(f"is here: localr1 chat {told}\n")
+    assert library.find(told) is not None
+
+
 def test_beyond_50_gb_huggingface_hub_does_it_all(near: Hub, weights: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetching, "HTTP_LIMIT_BYTES", 1000)
     near.repos[QWEN] = gguf_repo(weights, "Q4_K_M")

@@ -351,7 +351,7 @@ def test_what_a_killed_conversion_left_is_removed(make_checkpoint, tmp_path):
         assert done.returncode == -9
     left = set(tmp_path.glob("*.part"))
     assert len(left) == 2  # the second conversion has removed what the first one left
-    (tmp_path / "m.gguf.0123abcd.part").symlink_to(target)
+    (tmp_path / "m.gguf.localr1-0123abcd.part").symlink_to(target)
     (tmp_path / "m.gguf.backup.part").write_text("mine")
     inner: list[Progress] = []
 
@@ -363,12 +363,12 @@ def test_what_a_killed_conversion_left_is_removed(make_checkpoint, tmp_path):
     convert(made.folder, target, "F16", on_progress=convert_again)
     assert inner and read_gguf_header(target).metadata["general.file_type"] == 1  # the outer one ended last
     parts = sorted(p.name for p in tmp_path.glob("*.part"))
-    stay = [next(p.name for p in left if p.name.startswith(other.name)), "m.gguf.0123abcd.part", "m.gguf.backup.part"]
+    stay = [next(p.name for p in left if p.name.startswith(other.name)), "m.gguf.localr1-0123abcd.part", "m.gguf.backup.part"]
     assert parts == sorted(stay)
 
 
 def test_room_is_counted_after_stale_files_are_gone(make_checkpoint, tmp_path, monkeypatch):
-    stale = tmp_path / "m.gguf.0123abcd.part"
+    stale = tmp_path / "m.gguf.localr1-0123abcd.part"
     stale.write_bytes(b"GGUF")
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 0 if stale.exists() else 1 << 40}))
     convert(make_checkpoint().folder, tmp_path / "m.gguf", "Q8_0")

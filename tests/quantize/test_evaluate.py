@@ -183,7 +183,7 @@ def test_a_stop_leaves_the_target_alone(phase: str, error: type[BaseException], 
 
 
 def test_a_killed_evaluations_file_goes_with_the_next(tmp_path: Path) -> None:
-    left = tmp_path / "m.gguf.0123abcd.part"
+    left = tmp_path / "m.gguf.localr1-0123abcd.part"
     left.mkdir()
     (left / "source-BF16.gguf").write_bytes(b"GGUF")
     converted(STUDENT, tmp_path / "m.gguf", "Q8_0")

@@ -198,9 +198,26 @@ def test_force_replaces_an_fp8_checkpoint_and_nothing_that_holds_more(make_golde
     (target / "notes.txt").write_text("mine")
     convert(made.folder, target, "fp8", force=True)
     assert not (target / "notes.txt").exists() and not parts(tmp_path)
+    for add in ("model-Q4_K_M.gguf", "adapter.safetensors"):
+        (target / add).write_bytes(b"mine")
+        with pytest.raises(TargetError, match="is not replaced"):
+            convert(made.folder, target, "fp8", force=True)
+        assert (target / add).read_bytes() == b"mine"
+        (target / add).unlink()
     (target / "more").mkdir()
     with pytest.raises(TargetError, match="is not replaced"):
         convert(made.folder, target, "fp8", force=True)
+
+
+def test_a_dated_backup_beside_the_target_stays(make_golden, tmp_path):
+    """Its date is eight hexadecimal digits, too."""
+    made, target = make_golden("qwen2"), tmp_path / "fp8"
+    backup = tmp_path / "fp8.20250101.old"
+    backup.mkdir()
+    (tmp_path / "fp8.20250101.part").write_text("mine")
+    convert(made.folder, target, "fp8")
+    convert(made.folder, target, "fp8", force=True)
+    assert backup.is_dir() and (tmp_path / "fp8.20250101.part").read_text() == "mine"
 
 
 def test_a_stop_keeps_the_folder_that_was_to_be_replaced(make_golden, tmp_path, monkeypatch):

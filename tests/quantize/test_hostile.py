@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from backends.base import ModelFileError
 from localr1 import paths
-from quantize.convert import convert, open_source
+from quantize.convert import Progress, convert, open_source
 from quantize.errors import QuantizeError, TargetError
 from quantize.formats import F32, FORMATS, encode
 from quantize.gguf_file import GgufWriter, Kind, TensorInfo, Value, pack_header, text, texts, uint
@@ -352,14 +352,43 @@ def test_a_replaced_folder_comes_back_if_the_process_is_killed_between_two_renam
     made, target = make_checkpoint(), tmp_path / "out"
     convert(made.folder, target, "fp8")
     before = contents(target)
-    target.rename(tmp_path / "out.0123abcd.old")
-    (tmp_path / "out.0123abcd.part").mkdir()
+    target.rename(tmp_path / "out.localr1-0123abcd.old")
+    (tmp_path / "out.localr1-0123abcd.part").mkdir()
     with pytest.raises(TargetError, match="exists already"):
         convert(made.folder, target, "fp8")
     assert contents(target) == before and sorted(p.name for p in tmp_path.iterdir()) == [made.folder.name, "out"]
-    (tmp_path / "out.0123abcd.old").mkdir()  # killed a moment later
+    (tmp_path / "out.localr1-0123abcd.old").mkdir()  # killed a moment later
     convert(made.folder, target, "fp8", force=True)
     assert contents(target) == before and sorted(p.name for p in tmp_path.iterdir()) == [made.folder.name, "out"]
+
+
+@pytest.mark.parametrize("to", ["Q8_0", "fp8"])
+@pytest.mark.parametrize("how", ["written in place", "replaced", "cut short"])
+def test_a_source_that_is_written_meanwhile_makes_no_target(make_checkpoint, tmp_path, how, to):
+    made, target, done = make_checkpoint(), tmp_path / "out", []
+    weights = made.folder / "model.safetensors"
+
+    def write(_: Progress) -> None:
+        if done:
+            return
+        done.append(how)
+        data = weights.read_bytes()
+        if how == "replaced":
+            weights.unlink()
+        with weights.open("r+b" if weights.exists() else "wb") as file:
+            file.truncate(len(data) - 1) if how == "cut short" else file.write(data[:-64] + bytes(64))
+
+    with pytest.raises(ModelFileError, match=r"model\.safetensors: was written while it was read"):
+        convert(made.folder, target, to, on_progress=write)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [made.folder.name]
+
+
+def test_a_gguf_source_that_is_written_meanwhile_makes_no_target(make_checkpoint, tmp_path):
+    source = tmp_path / "source.gguf"
+    convert(make_checkpoint().folder, source, "F16")
+    with pytest.raises(ModelFileError, match=r"source\.gguf: was written while it was read"):
+        convert(source, tmp_path / "out.gguf", "Q8_0", on_progress=lambda _: os.utime(source, ns=(1, 1)))
+    assert not (tmp_path / "out.gguf").exists()
 
 
 def test_every_file_is_on_disk_before_the_name(make_checkpoint, tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from quantize.errors import QuantizeError, TargetError
 from quantize.formats import FORMATS
 from quantize.gguf_file import GgufWriter, TensorInfo, text, texts, uint
 from quantize.imatrix import ImportanceMatrix, Inputs
+from quantize.recipe import misfits
 
 DENSE, EXPERTS, HEADS = "blk.0.attn_q.weight", "blk.1.ffn_up_exps.weight", "blk.0.attn_k_b.weight"
 
@@ -157,7 +158,11 @@ def test_weights_for_another_model():
         with pytest.raises(QuantizeError, match=rf"values for tensor '{name}', its shape .* it belongs to another model"):
             example().weights(name, shape)
     embedding = ImportanceMatrix({"token_embd.weight": example().tensors[DENSE]}, 1, 512)
-    assert embedding.weights("token_embd.weight", (320, 8)) is None  # as llama-quantize does
+    assert embedding.weights("token_embd.weight", (320, 8)) is None  # as llama-quantize does, and it is told
+    kinds = [((320, 8), "Q8_0"), ((320, 6), "Q8_0"), ((320, 8), "F16")]
+    infos = [TensorInfo("token_embd.weight", shape, FORMATS[form]) for shape, form in kinds]
+    assert [len(misfits([info], embedding)) for info in infos] == [1, 0, 0]
+    assert "does not fit token_embd.weight" in misfits(infos, embedding)[0]
 
 
 def test_only_a_gguf_file_is_replaced(tmp_path):
