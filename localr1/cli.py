@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import gc
 import os
 import signal
 import stat
 import sys
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 
 from backends.base import BackendError
@@ -199,9 +201,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _open_closed_streams() -> None:
-    """A stream that was closed for us (`>&-`) swallows what is written to it."""
+    """A stream that was closed for us (`>&-`) swallows what is written to it; one in another encoding shows ? for what it lacks."""
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
+            stream.reconfigure(errors="replace")  # a sign that the terminal does not know is no reason to end
 
 
 def _terminate(number: int, frame: object) -> None:

@@ -42,7 +42,9 @@ def to_clipboard(text: str) -> str:
 def code_blocks(markdown: str) -> list[str]:
     from markdown_it import MarkdownIt
 
-    return [token.content for token in MarkdownIt("commonmark").parse(markdown) if token.type in ("fence", "code_block")]
+    return [
+        token.content for token in MarkdownIt("commonmark", {"maxNesting": 100}).parse(markdown) if token.type in ("fence", "code_block")
+    ]
 
 
 def _code(answer: str, number: str) -> Copy:

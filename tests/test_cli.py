@@ -1,5 +1,6 @@
 """The program as people and other programs run it: a process, its streams, its exit code. The model is the bundled one."""
 
+import io
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import localr1
-from localr1 import paths
+from localr1 import cli, paths
 from quantize.convert import convert
 
 STRAWBERRY = "How many r's are in strawberry?"
@@ -39,6 +40,14 @@ def test_ask_reads_standard_input() -> None:
     assert "1102" in localr1_run("ask", "-", "--temperature", "0", stdin="What is 907 + 195?\n").stdout
     assert "1102" in localr1_run("ask", "--temperature", "0", stdin="What is 907 + 195?").stdout
     assert "1102" in localr1_run("ask", "What is 907 + 195?", "--temperature", "0", stdin="").stdout
+
+
+def test_a_sign_that_the_terminal_lacks_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding="iso-8859-1"))
+    cli._open_closed_streams()
+    print("7 ≈ 7, für", flush=True)
+    assert out.getvalue() == "7 ? 7, für\n".encode("iso-8859-1")
 
 
 def test_ask_takes_files_in_the_official_template(tmp_path: Path) -> None:
@@ -211,7 +220,7 @@ def test_quantize_writes_a_model_that_answers(tmp_path: Path) -> None:
     again = localr1_run("quantize", str(paths.assets() / "r1-tiny"), str(target), "--to", "F16", "--no-eval")
     assert again.returncode == 1 and "--force" in again.stderr
     assert localr1_run("quantize", str(paths.assets() / "r1-tiny"), str(target), "--to", "F16", "--no-eval", "--force").returncode == 0
-    assert localr1_run("quantize", str(paths.assets() / "r1-tiny"), str(tmp_path / "x.gguf"), "--to", "Q9").returncode == 1
+    assert localr1_run("quantize", str(paths.assets() / "r1-tiny"), str(tmp_path / "x.gguf"), "--to", "Q9").returncode == 2
 
 
 def test_ctrl_c_keeps_what_has_come_and_exits_with_130() -> None:

@@ -46,8 +46,6 @@ def train(args: argparse.Namespace) -> None:
         teacher.model.layers[-1].requires_grad_(True).train()
 
     def gradients(step: int) -> dict[str, float]:
-        if step:
-            teacher.balance(args.bias_speed if step < BIAS_RESTS * args.steps else 0.0)
         batch = documents(args.seed, step, args.documents)
         trained = sum(sum(d[1]) for d in batch)
         ids, weights, view = packed(mine(batch), args.device)
@@ -64,6 +62,7 @@ def train(args: argparse.Namespace) -> None:
         for i, moe in teacher.mixtures().items():
             moe.load = loads[i]
         violations = [float(load.max() / load.mean()) for load in loads.values() if load.sum()]
+        teacher.balance(args.bias_speed if step + 1 < BIAS_RESTS * args.steps else 0.0)  # for the next step: a checkpoint keeps it
         values = summed(torch.stack(figures)).tolist()
         return dict(zip(("loss", "mtp_loss"), values, strict=False)) | {"fullest_expert": max(violations)}
 

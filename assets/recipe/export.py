@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -34,7 +35,11 @@ def teacher_folder(state: dict[str, Tensor], folder: Path) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         wide = Path(temporary) / "bf16"
         _write(wide, config, state | {copy: state[name].clone() for copy, name in copies.items()})
-        convert(wide, folder, "fp8", force=True)
+        made = Path(temporary) / "fp8"
+        convert(wide, made, "fp8")
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in made.iterdir():  # beside the card and its pictures
+            shutil.copyfile(file, folder / file.name)
 
 
 def _write(folder: Path, config: StudentConfig | TeacherConfig, state: dict[str, Tensor]) -> None:

@@ -52,16 +52,22 @@ def problems(seed: int, number: int, count: int, families: list[str] = REASONED)
 
 
 @torch.no_grad()
-def least_sure(policy: Teacher, drawn: list[Problem], count: int, device: str) -> list[Problem]:
-    """Those in whose worked trace the policy meets the largest surprise; the first line, where guesses are made at random, does not count."""
-    traces = [written([], p) for p in drawn]
-    ids, weights, view = packed(traces, device)
+def largest_surprises(policy: Teacher, drawn: list[Problem], device: str) -> list[float]:
+    """Of each problem, the largest surprise of the policy in its worked trace, nats; the first line, where guesses are made at random, does
+    not count."""
+    ids, weights, view = packed([written([], p) for p in drawn], device)
     surprise = -log_probabilities(policy, ids, view) * weights[1:]
     ends = torch.tensor(view.lengths).cumsum(0).tolist()
-    largest = []
+    found = []
     for problem, end, length in zip(drawn, ends, view.lengths, strict=True):
         first_line = len(encode(prompt([], problem.question))) + len(encode(problem.thought.partition("\n")[0]))
-        largest.append(float(surprise[end - length + first_line : end - 1].max()))
+        found.append(float(surprise[end - length + first_line : end - 1].max()))
+    return found
+
+
+def least_sure(policy: Teacher, drawn: list[Problem], count: int, device: str) -> list[Problem]:
+    """Those in whose worked trace the policy meets the largest surprise."""
+    largest = largest_surprises(policy, drawn, device)
     return [drawn[i] for i in sorted(range(len(drawn)), key=lambda i: -largest[i])[:count]]
 
 
@@ -83,7 +89,7 @@ def policy_loss(new: Tensor, old: Tensor, reference: Tensor, advantage: Tensor) 
 def play(policy: Teacher, reference: Teacher, args: argparse.Namespace, number: int) -> tuple[Round | None, dict[str, float]]:
     """Sample a round and judge it; groups whose replies are all as good as each other teach nothing and are left out."""
     drawn = mine(problems(args.seed, number, args.problems * args.drawn, args.families))
-    drawn = least_sure(policy, drawn, len(drawn) // args.drawn, args.device)
+    drawn = least_sure(policy, drawn, len(mine([*range(args.problems)])), args.device)
     generator = torch.Generator(args.device).manual_seed(args.seed * 1_000_003 + number * 97 + rank())
     asked = [problem for problem in drawn for _ in range(args.group)]
     prompts = [encode(prompt([], p.question)) for p in asked]

@@ -90,7 +90,7 @@ def options(description: str | None, **defaults: object) -> argparse.ArgumentPar
     parser.add_argument("--adam-rate", type=float, default=3e-3)
     parser.add_argument("--warm-up", type=int, default=100, help="steps")
     parser.add_argument("--decay-share", type=float, default=0.55, help="last part of the steps, in which the rate falls to zero")
-    parser.add_argument("--workers", type=int, default=1 if torch.cuda.is_available() else os.cpu_count() or 1)
+    parser.add_argument("--workers", type=int, default=1 if torch.cuda.is_available() else min(8, os.cpu_count() or 1))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.set_defaults(**defaults)
     return parser
@@ -98,7 +98,11 @@ def options(description: str | None, **defaults: object) -> argparse.ArgumentPar
 
 def launch(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
     """Run `main` in each worker."""
+    if args.workers > min(args.documents, getattr(args, "problems", args.documents)):
+        raise SystemExit(f"{args.workers} workers and fewer conversations a step; give fewer --workers")
     args.out.mkdir(parents=True, exist_ok=True)
+    for stale in args.out.glob(".workers-*"):  # of a run that was killed, whose process number may come again
+        stale.unlink(missing_ok=True)
     if args.workers == 1:
         main(args)
     else:

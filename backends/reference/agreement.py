@@ -5,7 +5,7 @@ Letters: T tokens, V vocabulary. A golden is what another program computed from 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,11 @@ def apart(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """[T, V] twice -> float64 [T]: the largest difference between two scores of each token, as a share of the largest score of all."""
     shares: np.ndarray = np.abs(found.astype(np.float64) - expected).max(axis=-1) / np.abs(expected).max()
     return shares
+
+
+def worst(shares: Iterable[float]) -> float:
+    """The largest; no number where one of them is none, which Python's max may drop."""
+    return float(np.max(list(shares)))
 
 
 def through_cache(model: Model, ids: Sequence[int], cut: int) -> np.ndarray:
@@ -40,7 +45,7 @@ def naive(model: Model) -> Model:
 def golden_logits(model: Model, golden: Golden) -> float:
     """`apart` at the worst token of all lengths."""
     lengths = sorted(int(name.removeprefix("tokens_")) for name in golden if name.startswith("tokens_"))
-    return max(float(apart(model.logits(golden[f"tokens_{n}"].tolist()), golden[f"logits_{n}"]).max()) for n in lengths)
+    return worst(float(apart(model.logits(golden[f"tokens_{n}"].tolist()), golden[f"logits_{n}"]).max()) for n in lengths)
 
 
 def golden_experts(model: Model, golden: Golden, length: int = 200) -> int:

@@ -93,6 +93,8 @@ def _row_holds(row: Row) -> _Holds:
             enclosed = False
             if each.kind in ("binary", "relation", "comma", "function", "big", "text"):
                 holds = max(holds, _Holds.SUM)
+            elif isinstance(each.node, Row):
+                holds = max(holds, _row_holds(each.node))
             elif isinstance(each.node, Fraction) or (isinstance(each.node, Symbol) and each.node.text == "/"):
                 holds = max(holds, _Holds.QUOTIENT)
         depth -= each.kind == "close"
@@ -107,10 +109,12 @@ def _joined(nodes: tuple[Node, ...], tight: bool) -> Iterator[tuple[str, _Text, 
     items = spaced(nodes, tight)
     last = _Text("")
     for i, each in enumerate(items):
-        before = items[i - 1].kind if i else ""
-        after = items[i + 1].kind if i + 1 < len(items) else ""
+        before = next((other.kind for other in reversed(items[:i]) if other.kind != "space"), "")
+        following = next((other for other in items[i + 1 :] if other.kind != "space"), None)
+        after = "" if following is None else following.kind
         text, gap = _text(each.node, tight), each.gap
-        if before == "number" and _numeric(each.node) and not ordinary(after):
+        mixed = bool(i) and items[i - 1].kind == "number" and _numeric(each.node)
+        if mixed and (not ordinary(after) or after == "text" or (following is not None and following.node == Symbol("%"))):
             text, gap = _Text(text.text), " "  # 2 1/2
         elif text.holds == _Holds.QUOTIENT and (ordinary(before) or before == "function" or ordinary(after) or after == "open"):
             text = _Text(f"({text.text})", _Holds.ENCLOSED)
@@ -138,9 +142,18 @@ def _fraction(node: Fraction, tight: bool) -> _Text:
     top, bottom = _text(node.top, tight), _text(node.bottom, tight)
     if not node.bar:
         return _Text(f"({top.text} choose {bottom.text})", _Holds.ENCLOSED)
-    differential = top.text[:1] in ("d", "∂") and bottom.text[:1] == top.text[:1] and bottom.holds == _Holds.PRODUCT
+    differential = _differential(node.top) and bottom.holds == _Holds.PRODUCT and _differential(node.bottom) == _differential(node.top)
     below = bottom.text if differential else bottom.within(_Holds.ATOM)
     return _Text(f"{top.within(_Holds.PRODUCT)}/{below}", _Holds.QUOTIENT)
+
+
+def _differential(node: Node) -> str:
+    """The d or ∂ that it begins with, d² too; "" of others: d₁ is a length."""
+    first = node.items[0] if isinstance(node, Row) and node.items else node
+    if isinstance(first, Scripts) and first.sub is None:
+        first = first.base
+    first = only(first)
+    return first.text if isinstance(first, Symbol) and first.text in ("d", "∂") else ""
 
 
 def _root(node: Root) -> _Text:

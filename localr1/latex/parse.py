@@ -17,6 +17,7 @@ DEEPEST = 40  # groups in groups
 _TOKEN = re.compile(r"\\(?:operatorname\*|[A-Za-z]+|.)|\s+|.", re.DOTALL)
 _TEXT = re.compile(r"(?:[^\\{}$]|\\[ $%#&_{},])*")
 _FRACTIONS = {"frac": True, "dfrac": True, "tfrac": True, "cfrac": True, "binom": False, "dbinom": False, "tbinom": False}
+_WIDE = {"−": "-", "－": "-", "＋": "+", "＝": "=", "（": "(", "）": ")", "，": ",", "／": "/"}  # as they are typed elsewhere
 _SKIPPED = re.compile(r"\*?\{[^{}\\]*\}")
 _NAME = re.compile(r"\{([A-Za-z]+\*?)\}")
 
@@ -99,6 +100,7 @@ class _Parser:
         return [self._character(token)]
 
     def _character(self, c: str) -> Node:
+        c = _WIDE.get(c, c)
         if c.isascii() and c.isdigit():
             number = re.compile(r"[0-9]*(?:\.[0-9]+|,[0-9]{3}(?![0-9]))*").match(self._text, self._at)
             assert number is not None

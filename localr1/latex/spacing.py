@@ -50,10 +50,10 @@ def _apart(before: str, kind: str, tight: bool) -> bool:
 
 def _kinds(items: Sequence[Node]) -> list[str]:
     kinds = [_kind(node) for node in items]
-    bars = [i for i, node in enumerate(items) if isinstance(node, Symbol) and node.text in "|‖" and kinds[i] == "letter"]
-    if len(bars) % 2 == 0:  # of absolute values: they open and close by turns
-        for n, i in enumerate(bars):
-            kinds[i] = "close" if n % 2 else "open"
+    for bars in _bars(items, kinds):
+        if len(bars) % 2 == 0:  # of absolute values: they open and close by turns
+            for n, i in enumerate(bars):
+                kinds[i] = "close" if n % 2 else "open"
     before = ""
     for i, kind in enumerate(kinds):
         if kind == "binary" and (before in _BEFORE_SIGN or i + 1 == len(kinds)):
@@ -61,6 +61,21 @@ def _kinds(items: Sequence[Node]) -> list[str]:
         if kind != "space":
             before = kinds[i]
     return kinds
+
+
+def _bars(items: Sequence[Node], kinds: Sequence[str]) -> list[list[int]]:
+    """Where bars stand, by the brackets around them: those of P(A|B) and P(C|D) are no pair."""
+    found: list[list[int]] = [[]]
+    within = [found[0]]
+    for i, node in enumerate(items):
+        if kinds[i] == "open":
+            found.append([])
+            within.append(found[-1])
+        elif kinds[i] == "close" and len(within) > 1:
+            within.pop()
+        elif isinstance(node, Symbol) and node.text in ("|", "‖") and kinds[i] == "letter":
+            within[-1].append(i)
+    return found
 
 
 def _kind(node: Node) -> str:

@@ -232,7 +232,7 @@ def _rendered(answer: str) -> str:
     """The model's Markdown without what leads or looks elsewhere: links, pictures, HTML. Its formulas keep their backslashes."""
     if len(answer) > MARKDOWN_LIMIT:
         return f'<div class="t">{escaped(answer)}</div>'
-    parser = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable("table")
+    parser = MarkdownIt("commonmark", {"html": False, "breaks": True, "maxNesting": 100}).enable("table")
     parser.disable(["image", "link", "autolink", "html_inline", "html_block", "reference", "entity", "escape"])
     return shown(parser.render(shown(answer.strip()))).strip()
 

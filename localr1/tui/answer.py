@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from markdown_it import MarkdownIt
+from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
 from textual.content import Content
 from textual.widgets import Markdown, Static
@@ -15,6 +18,9 @@ from localr1.tui.frame import Frame
 
 # What answers a question is shorter; laying out megabytes would hold up the keys for minutes.
 MOST_CHARACTERS = 100_000
+MOST_LEVELS = 100  # of lists in lists; behind what is deeper, all is left out
+MOST_ITEMS = 400  # of lists and tables, which Textual builds anew from their beginning: with more, the answer is shown as it was written
+_ITEM = re.compile(r"^ *(?:[-*+]|\d+[.)]|\|)", re.MULTILINE)
 _MORE = "\n\n… the rest is in the trace: /trace"
 
 _BLOCKS = {
@@ -30,6 +36,7 @@ class Answer(Markdown):
         super().__init__(parser_factory=self._parser, open_links=False)
         self.text = ""
         self._raw: Static | None = None
+        self._stays_raw = False
 
     def on_mount(self) -> None:
         self.show_raw(isinstance(self.app, Frame) and self.app.raw_answers)
@@ -42,23 +49,27 @@ class Answer(Markdown):
 
     async def add(self, text: str) -> None:
         """Costs what the last block costs. The caller waits, and brings what has come meanwhile in one piece."""
-        text = self._take(text)
+        text = self.take(text)
         self._draw_raw()
-        await self.append(text)
+        if not self._stays_raw:
+            await self.append(text)
 
     async def show(self, text: str) -> None:
         """All of it at once."""
-        self._take(text)
+        self.take(text)
         await self.finish()
 
-    def _take(self, text: str) -> str:
-        """What is shown of it, behind what is there."""
+    def take(self, text: str) -> str:
+        """What is shown of it, behind what is there; once the answer is finished, at the latest."""
         if len(self.text) > MOST_CHARACTERS:
             return ""
         text = printable(text)
         if len(self.text) + len(text) > MOST_CHARACTERS:
             text = text[: MOST_CHARACTERS - len(self.text)] + _MORE
         self.text += text
+        if "\n" in text and not self._stays_raw and len(_ITEM.findall(self.text)) > MOST_ITEMS:
+            self.show_raw(True)
+            self._stays_raw = True
         return text
 
     def reads_on(self, text: str) -> bool:
@@ -72,11 +83,12 @@ class Answer(Markdown):
     async def finish(self) -> None:
         """Parse the whole once more: appending parses from the last block on, which is not always the same."""
         self._draw_raw()
-        await self.update(self.text)
+        if not self._stays_raw:
+            await self.update(self.text)
 
     def show_raw(self, raw: bool) -> None:
         """Show the text as the model wrote it, or as it is meant."""
-        if raw == (self._raw is not None):
+        if raw == (self._raw is not None) or self._stays_raw:
             return
         self.set_class(raw, "-raw")  # hides the blocks
         if self._raw is None:
@@ -93,4 +105,14 @@ class Answer(Markdown):
     def _parser(self) -> MarkdownIt:
         """Without HTML, which Textual would leave out of the text; without bare addresses made into links."""
         readable = self.app.settings.look.latex if isinstance(self.app, Frame) else True
-        return add_formulas(MarkdownIt("gfm-like", {"html": False, "linkify": False}), render=readable)
+        parser = MarkdownIt("gfm-like", {"html": False, "linkify": False, "maxNesting": MOST_LEVELS})
+        parser.disable("reference")  # [Answer]: 42 would define a link, and show nothing
+        parser.core.ruler.push("printable", _printable)
+        return add_formulas(parser, render=readable)
+
+
+def _printable(state: StateCore) -> None:
+    """Once more, of characters that were written as &#x202e;."""
+    for token in state.tokens:
+        for child in token.children or ():
+            child.content = printable(child.content)

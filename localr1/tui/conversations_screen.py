@@ -136,6 +136,7 @@ class ConversationsScreen(ModalScreen[Where | None]):
     # what is done with one
 
     async def _begin(self, key: str, about: Summary) -> None:
+        self._about = about.id
         match key:
             case "D":
                 await self._owner.reading(lambda store: store.duplicate(about.id), self._tell)
@@ -153,7 +154,7 @@ class ConversationsScreen(ModalScreen[Where | None]):
 
     def _ask(self, job: str, keys: str, value: str) -> None:
         self._job, self._line.value, self._line.display = job, printable(value), True
-        self._keys.update(keys)
+        self._keys.update(Content(keys))
         self._line.focus()
 
     def _tell(self, line: str) -> None:
@@ -164,11 +165,10 @@ class ConversationsScreen(ModalScreen[Where | None]):
         self._go_to(self._list)
 
     async def _asked(self, value: str) -> None:
-        where, at = self.chosen, self._list.highlighted or 0
+        conversation, at = self._about, self._list.highlighted or 0  # the one that was named, even where the list has changed since
         self._close_line()
-        if where is None or not value:
+        if not value:
             return
-        conversation = where[0]
         if self._job == "r":
             await self._owner.doing(lambda store: store.rename(conversation, on_one_line(value)), self._tell)
         elif self._job == "e":

@@ -20,6 +20,7 @@ class Themed(App[None]):
         self.register_theme(THEME)
         self.theme = THEME.name
         self.keymap = Keymap(settings.keys)
+        self._disable_tooltips = True  # Textual's tables have some, which it reads as markup, and a model wrote them
         self._painting: list[LineFilter] = filters(settings.look.theme)
 
     def get_line_filters(self) -> list[LineFilter]:

@@ -187,6 +187,7 @@ class TraceView(TraceRows, can_focus=True):
             first, _ = self.outline.locate(self.top)
             last, _ = self.outline.locate(self.top + self.rows - 1)
             self.current = max(first, min(self.current, last))
+            self.post_message(self.Moved(self, self.current))
 
     def _scroll(self, by: int) -> None:
         self.top = max(0, min(self.top + by, self.last_top))
@@ -252,6 +253,7 @@ class TraceView(TraceRows, can_focus=True):
         self.panel = None
         self.reveal_text(self.tape.thought, self.tape.thought.starts[panel.token])
         self.token = panel.token
+        self.post_message(self.Moved(self, self.current))
 
     def _take(self, choice: int) -> None:
         panel = self.panel
@@ -299,6 +301,7 @@ class TraceView(TraceRows, can_focus=True):
         place = self.search.go(by) if self.search is not None else None
         if place is not None:
             self.reveal_text(*place)
+            self.post_message(self.Moved(self, self.current))
 
     # copying and steering
 

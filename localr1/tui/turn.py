@@ -61,6 +61,7 @@ class Turn(Vertical):
         self.answer: Answer | None = None
         self._tokens = 0
         self._first_token_at = 0.0
+        self._unshown, self._shows_at = "", 0.0  # of the answer
         self._note = Static(classes="note")
         self._number = 0
         self._mark = _Mark(classes="mark")
@@ -146,8 +147,9 @@ class Turn(Vertical):
             await self._add_thought(thought, thought_tokens)
         if answer_tokens and self.thought is not None:
             self.thought.finish("model")
-        if answer:
-            await self._add_answer(answer)
+        self._unshown += answer
+        if self._unshown:
+            await self._add_answer()
         if isinstance(closing, TurnEnd):
             await self._finish(closing)
         elif closing is not None:
@@ -165,13 +167,18 @@ class Turn(Vertical):
             await self.mount(self.thought, before=self._note)
         self.thought.add(text, tokens)
 
-    async def _add_answer(self, text: str) -> None:
+    async def _add_answer(self) -> None:
+        """A long list takes long to show: it takes a fifth of the time at most, and the keys have the rest."""
         if self.answer is None:
             from localr1.tui.answer import Answer
 
             self.answer = Answer()
             await self.mount(self.answer, before=self._note)
-        await self.answer.add(text)
+        began = monotonic()
+        if began >= self._shows_at:
+            text, self._unshown = self._unshown, ""
+            await self.answer.add(text)
+            self._shows_at = monotonic() + 4 * (monotonic() - began)
 
     async def _finish(self, end: TurnEnd) -> None:
         self.end = end
@@ -180,6 +187,7 @@ class Turn(Vertical):
             self.thought.tokens = len(trace.thought_tokens) if trace is not None else end.thought_tokens
             self.thought.finish(end.thought_end)
         if self.answer is not None:
+            self.answer.take(self._unshown)
             if self.answer.reads_on(end.message.content) and self.thought is not None:  # the model thought on after all
                 self.thought.replace(end.message.thought or "")
             await self.answer.finish()
@@ -192,6 +200,7 @@ class Turn(Vertical):
         if self.thought is not None:
             self.thought.finish("model" if self.answer else "unclosed")
         if self.answer is not None:
+            self.answer.take(self._unshown)
             await self.answer.finish()
         self._note.add_class("error")
         self._say(message)

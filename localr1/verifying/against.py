@@ -15,6 +15,10 @@ from backends import compare
 from backends.base import Backend, Text, Token
 from backends.compare import Baseline, Comparison
 from backends.dispatch import Asked as Engine
+from backends.dispatch import choose
+from backends.hardware import look
+from backends.model_file import describe
+from localr1 import paths
 from localr1.files import write_whole
 from localr1.models import BUNDLED, ModelSpec, Wanted, open_model, resolve
 from localr1.output import put, put_json, put_table
@@ -90,8 +94,10 @@ def _compare(asked: list[tuple[ModelSpec, str]]) -> list[Side]:
 @contextmanager
 def _opened(spec: ModelSpec, engine: str) -> Iterator[Backend]:
     """A folder for GGUF is converted for this alone, so that no quantization stands between."""
+    if spec.kind == "folder" and engine == "auto":
+        engine = choose(look(paths.cache()), describe(spec.path)).backend
     with ExitStack() as stack:
-        if spec.kind == "folder" and engine in ("gguf", "auto"):
+        if spec.kind == "folder" and engine == "gguf":
             from quantize.convert import convert
 
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="localr1-"))

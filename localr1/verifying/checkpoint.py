@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # Nats a token between `--fp8 full` and `off`: 0.003 to 0.006 was measured on the teacher. Scales of the wrong tile show above 0.1.
 FP8_FULL = 2e-2
 NEW_TOKENS = 48  # of self-speculative decoding, each question
+TIED = 0.1  # of the tokens, at most: so many may be near a tie between experts
 NEAR_TIE = 1e-4  # of a score's lead over the second best: below, two correct programs may choose differently
 
 TEXTS = (
@@ -136,12 +137,12 @@ def _apart(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
 
 
 def _same(subject: Subject, what: str, shares: np.ndarray, note: str) -> Line:
-    """The worst token's share; of a mixture of experts the median one's, and it is told how many lie beyond."""
+    """The worst token's share; of a mixture of experts, where few lie beyond, the median one's, and it is told how many those are."""
     import numpy as np
 
     figure = shares.max()
     beyond = int((shares > FLOAT32).sum())
-    if subject.reference.model.config.moe is not None and beyond:
+    if subject.reference.model.config.moe is not None and 0 < beyond <= max(1, int(TIED * len(shares))):
         figure = np.median(shares)
         note += f"; {beyond} tokens beyond, the worst {shares.max():.1g}: near a tie between experts"
     return gate(subject.titled(what), float(figure), FLOAT32, SHARE, note)

@@ -112,9 +112,10 @@ def fp8_linears(tiny: Tiny) -> Iterator[Line]:
     import numpy as np
 
     from backends.checkpoint import Checkpoint
+    from backends.reference.agreement import worst
     from backends.reference.fp8 import fp8_linear, quantize_tiles
 
-    golden, codes_wrong, worst = tiny.golden("fp8_linears"), 0, 0.0
+    golden, codes_wrong, shares = tiny.golden("fp8_linears"), 0, []
     names = sorted({key.rsplit(".", 1)[0] for key in golden})
     with Checkpoint.open(tiny.folder("deepseek_v3-fp8")) as weights:
         for name in names:
@@ -122,9 +123,9 @@ def fp8_linears(tiny: Tiny) -> Iterator[Line]:
             codes, scales = quantize_tiles(x)
             codes_wrong += int((codes != golden[f"{name}.codes"]).sum() + (scales != golden[f"{name}.scales"]).sum())
             found = fp8_linear(x, weights.read(f"{name}.weight").view(np.uint8), weights.read(f"{name}.weight_scale_inv"))
-            worst = max(worst, float(np.abs(found - y).max() / np.abs(y).max()))
+            shares.append(float(np.abs(found - y).max() / np.abs(y).max()))
     yield gate("FP8 activations: codes and scales", codes_wrong, 0, "wrong", "tiles of 128, against torch")
-    yield gate("FP8 linears", worst, LINEAR, "of max", f"{len(names)} layers of deepseek_v3-fp8")
+    yield gate("FP8 linears", worst(shares), LINEAR, "of max", f"{len(names)} layers of deepseek_v3-fp8")
 
 
 def architecture(tiny: Tiny, kind: str) -> Iterator[Line]:
@@ -146,28 +147,28 @@ def experts(tiny: Tiny) -> Iterator[Line]:
 
 
 def mtp_logits(tiny: Tiny) -> Iterator[Line]:
-    from backends.reference.agreement import golden_mtp
+    from backends.reference.agreement import golden_mtp, worst
 
     kinds = tiny.kinds("num_nextn_predict_layers")
     kinds = [kind for kind in kinds if "mtp_logits_22" in tiny.golden(kind)]
-    worst = max(golden_mtp(tiny.model(kind), tiny.golden(kind)) for kind in kinds)
-    yield gate("goldens: MTP logits", worst, FLOAT32, SHARE, f"{len(kinds)} kinds")
+    share = worst(golden_mtp(tiny.model(kind), tiny.golden(kind)) for kind in kinds)
+    yield gate("goldens: MTP logits", share, FLOAT32, SHARE, f"{len(kinds)} kinds")
 
 
 def naive_and_absorbed(tiny: Tiny) -> Iterator[Line]:
-    from backends.reference.agreement import apart, naive
+    from backends.reference.agreement import apart, naive, worst
 
     kinds = tiny.kinds("kv_lora_rank")
-    worst = max(float(apart(naive(model).logits(ids), model.logits(ids)).max()) for model, ids in _models(tiny, kinds))
-    yield gate("goldens: MLA naive = absorbed", worst, FLOAT32, SHARE, f"{len(kinds)} kinds")
+    share = worst(float(apart(naive(model).logits(ids), model.logits(ids)).max()) for model, ids in _models(tiny, kinds))
+    yield gate("goldens: MLA naive = absorbed", share, FLOAT32, SHARE, f"{len(kinds)} kinds")
 
 
 def prefill_and_decode(tiny: Tiny) -> Iterator[Line]:
-    from backends.reference.agreement import apart, through_cache
+    from backends.reference.agreement import apart, through_cache, worst
 
     kinds = tiny.kinds()
-    worst = max(float(apart(through_cache(model, ids, CUT), model.logits(ids)).max()) for model, ids in _models(tiny, kinds))
-    yield gate("goldens: prefill + decode = full", worst, FLOAT32, SHARE, f"{len(kinds)} kinds, {CUT} tokens, then {200 - CUT} one by one")
+    share = worst(float(apart(through_cache(model, ids, CUT), model.logits(ids)).max()) for model, ids in _models(tiny, kinds))
+    yield gate("goldens: prefill + decode = full", share, FLOAT32, SHARE, f"{len(kinds)} kinds, {CUT} tokens, then {200 - CUT} one by one")
 
 
 def fp8_weights(tiny: Tiny) -> Iterator[Line]:

@@ -1,5 +1,6 @@
 """The teacher in torch computes what the reference computes; its stages do what the reports say. Skipped without torch."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from localr1.models import BUNDLED
 from localr1.student import recipe
 
 torch: Any = pytest.importorskip("torch")
-layers, teacher, export, grpo, distill, sampling, upcycle, data, trainer, measure = recipe(
-    "layers", "teacher", "export", "grpo", "distill", "sampling", "upcycle", "data", "trainer", "measure"
+layers, teacher, export, grpo, distill, sampling, upcycle, data, trainer, measure, cold_start = recipe(
+    "layers", "teacher", "export", "grpo", "distill", "sampling", "upcycle", "data", "trainer", "measure", "cold_start"
 )
 IDS = torch.tensor([[5, 17, 99, 250, 3, 3, 80, 41, 7, 160, 11, 200]])
 
@@ -35,7 +36,11 @@ def model() -> Any:
 def folder(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same weights as published, in FP8 blocks."""
     target = tmp_path_factory.mktemp("teacher") / "fp8"
+    target.mkdir()
+    (target / "README.md").write_text("the card")
     export.teacher_folder(model.state_dict(), target)
+    export.teacher_folder(model.state_dict(), target)
+    assert (target / "README.md").read_text() == "the card"
     return target
 
 
@@ -160,6 +165,36 @@ def test_every_trace_comes_once_before_any_comes_again() -> None:
     traces = [([i], [1]) for i in range(10)]
     seen = [d[0][0] for step in range(5) for d in distill.drawn(traces, 1, step, 4)]
     assert sorted(seen) == sorted([*range(10)] * 2)
+
+
+def test_a_cold_start_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The routers' biases, too, which move by the load of the step before."""
+    monkeypatch.setattr(cold_start, "TeacherConfig", lambda: teacher.TeacherConfig(num_hidden_layers=2, num_nextn_predict_layers=0))
+
+    def run(out: str, *stops: int) -> dict[str, Any]:
+        for steps in stops:
+            parser = trainer.options(None, steps=4)
+            parser.set_defaults(base=None, bias_speed=0.01, mtp_begins=1.0, mtp_only=False)
+            args = parser.parse_args(["--out", str(tmp_path / out), "--workers", "1", "--documents", "2", "--device", "cpu"])
+            (tmp_path / out).mkdir(exist_ok=True)
+
+            def stopped(model: Any, args: Any, gradients: Any, steps: int = steps) -> None:
+                def until(step: int) -> dict[str, float]:
+                    if step == steps:
+                        raise InterruptedError
+                    return gradients(step)
+
+                with suppress(InterruptedError):
+                    trainer.fit(model, args, until, every=1)
+
+            monkeypatch.setattr(cold_start, "fit", stopped)
+            cold_start.train(args)
+        return torch.load(tmp_path / out / "train.pt", weights_only=True)["model"]
+
+    once, twice = run("once", 4), run("twice", 2, 4)
+    for name, weight in once.items():
+        torch.testing.assert_close(twice[name], weight)
+    assert once["model.layers.1.mlp.gate.e_score_correction_bias"].abs().max() > 0.01
 
 
 def test_training_resumes_where_it_stopped(tmp_path: Path) -> None:

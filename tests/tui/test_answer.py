@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -202,6 +203,64 @@ async def test_a_key_copies_the_answer_and_a_command_whatever_is_named(monkeypat
     answer = "So $x^2$\n```\na\n```"
     assert copied[:4] == [answer, "a\n", "Let me count.", f"<think>\nLet me count.\n</think>\n\n{answer}"]
     assert copied[4].startswith("w w")
+
+
+async def test_nothing_of_an_answer_is_left_out_unseen():
+    """What Markdown would take for the definition of a link, lists in lists in lists, and signs that are written by their numbers."""
+    deep = "".join(f"{'  ' * level}- level{level}\n" for level in range(12))
+    async with host() as (app, pilot):
+        await app.show(f"The result:\n\n[Answer]: 42\n\n{deep}\nThe end. &#x202e;abc &lt;b&gt;")
+        await settle(pilot)
+        text = "\n".join(app.lines())
+        assert "[Answer]: 42" in text and "level11" in text and "The end. \ufffdabc <b>" in text
+
+
+async def test_the_mouse_over_a_table_obeys_nothing():
+    app, _ = chat([*THINK, "| a | b |\n|---|---|\n| [/b] | x[i] |\n"])
+    as_it_is_run = app._disable_tooltips
+    async with app.run_test(size=(80, 30), tooltips=True) as pilot:
+        app._disable_tooltips = as_it_is_run
+        await ask(app, pilot)
+        await pilot.hover(".cell")
+        await pilot.pause(0.6)
+        assert app.is_running and "[/b]" in screen(app)
+
+
+async def test_a_table_in_a_narrow_terminal_keeps_its_text():
+    row = "| Description | Quantity | Price | Comments | Total |"
+    app, _ = chat([*THINK, f"{row}\n|---|---|---|---|---|\n| Something | 12 | 12.50 | none | 100 |\n"])
+    async with app.run_test(size=(40, 40)) as pilot:
+        await ask(app, pilot)
+        text = "".join(screen(app).split())
+        assert "…" not in text.partition("Asksomething")[0] and all(part in text for part in ("12.5", "100"))
+
+
+async def test_a_list_of_hundreds_is_shown_as_it_was_written():
+    """Textual would build it anew from its beginning with each piece, for seconds."""
+    items = [f"{i}. item **{i}**\n" for i in range(1, 501)]
+    app, _ = chat([*THINK, *items])
+    async with app.run_test(size=(80, 30)) as pilot:
+        await ask(app, pilot)
+        assert "500. item **500**" in screen(app)
+        await press(pilot, "ctrl+r")
+        await press(pilot, "ctrl+r")
+        assert "500. item **500**" in screen(app)
+
+
+async def test_an_answer_that_is_slow_to_show_leaves_time_for_the_keys(monkeypatch: pytest.MonkeyPatch):
+    spent, real = [], Answer.add
+
+    async def slow(self: Answer, text: str) -> None:
+        spent.append(text)
+        await asyncio.sleep(0.2)
+        await real(self, text)
+
+    monkeypatch.setattr(Answer, "add", slow)
+    words = [f"word{i} " for i in range(40)]
+    app, _ = chat([*THINK, *words], pause_s=0.02)
+    async with app.run_test(size=(80, 30)) as pilot:
+        await ask(app, pilot)
+        assert len(spent) <= 3 and "word0" in screen(app) and "word39" in screen(app)
 
 
 async def test_long_lines_of_code_wrap():

@@ -44,7 +44,10 @@ async def test_moving_in_one_moves_in_the_other():
             await press(pilot, keys)
             await settle(pilot)
             assert (a.current, b.current) == places
-        await press(pilot, "tab", "j")
+        await press(pilot, "/", *"Wait", "enter")
+        await settle(pilot)
+        assert (a.current, b.current) == (1, 0)
+        await press(pilot, "escape", "g", "tab", "j")
         await settle(pilot)
         assert b.has_focus and (a.current, b.current) == (2, 1)
         await press(pilot, "?", "escape")

@@ -140,3 +140,11 @@ async def test_a_history_that_cannot_be_read_is_told_in_the_list(tmp_path: Path)
     async with app.run_test(size=(160, 24)) as pilot:
         await press(pilot, "ctrl+l")
         await shows(app, "is no SQLite database")
+
+
+async def test_titles_are_no_markup_and_the_question_is_about_the_one_it_names(tmp_path):
+    app, _ = app_over(tmp_path / "h.db", *([*THINK, "x"] for _ in range(2)))
+    async with app.run_test(size=(100, 30)) as pilot:
+        await ask(app, pilot, "What does [/b] do, a[i] = 1?")
+        await press(pilot, "ctrl+l", "down", "d")
+        await shows(app, "Delete “What does [/b] do, a[i] = 1?”")

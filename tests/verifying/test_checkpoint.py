@@ -56,6 +56,19 @@ def test_a_wrong_naive_form(failing: Callable[[], set[str]], monkeypatch: pytest
     assert failing() == {"MLA naive = absorbed"}
 
 
+def test_a_naive_form_that_is_wrong_for_a_third_of_the_tokens(failing: Callable[[], set[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than ties between experts explain."""
+    real = attention.LatentAttention._naive
+
+    def wrong(self: Any, q: Any, *rest: Any) -> Any:
+        q = q.copy()
+        q[..., q.shape[-2] * 2 // 3 :, :] *= 1.01
+        return real(self, q, *rest)
+
+    monkeypatch.setattr(attention.LatentAttention, "_naive", wrong)
+    assert failing() == {"MLA naive = absorbed"}
+
+
 def test_positions_that_begin_anew_behind_the_cache(failing: Callable[[], set[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "angles", lambda rope, start, n, real=model.angles: real(rope, 0, n))
     assert "prefill + decode = full" in failing()

@@ -52,6 +52,12 @@ def test_a_wrong_code(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"E4M3 codes encoded", "codes and scales"} <= failing(tiny, "E4M3", "FP8 linears")
 
 
+def test_what_is_no_number_fails(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's max(0.0, nan) is 0.0."""
+    monkeypatch.setattr(fp8, "fp8_linear", lambda x, codes, scales: np.full((*x.shape[:-1], len(codes)), np.nan, np.float32))
+    assert "FP8 linears" in failing(tiny, "FP8 linears")
+
+
 def test_experts_chosen_without_the_bias(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(moe, "route", lambda logits, bias, config, real=moe.route: real(logits, None, config))
     assert failing(tiny, "golden ", "expert") == {"golden deepseek_v3-fp8", "expert choices"}
