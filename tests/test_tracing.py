@@ -153,10 +153,10 @@ def test_show_opens_the_browser_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -
     from localr1.tui import trace_app
 
     opened = []
-    monkeypatch.setattr(trace_app.TraceApp, "run", lambda self: opened.append(self))
+    monkeypatch.setattr(trace_app.TraceApp, "run", lambda self, mouse: opened.append(mouse))
     for name in ("stdin", "stdout", "stderr"):
         monkeypatch.setattr(getattr(sys, name), "isatty", lambda: True)
-    assert run("trace", "show", "1") == 0 and len(opened) == 1
+    assert run("trace", "show", "1") == 0 and opened == [True]
 
 
 @pytest.mark.usefixtures("filled")

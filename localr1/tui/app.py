@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Container, Horizontal
+from textual.widget import MountError
 from textual.widgets import Static
 
 from localr1.commands import Typed, parse
@@ -164,7 +165,12 @@ class ChatApp(Frame):
         self._draw_status()
 
     async def _pump_turn(self, turn: Turn) -> None:
-        await turn.pump()
+        try:
+            await turn.pump()
+        except MountError:
+            if turn.is_attached:
+                raise
+            return  # the chat is ending, and its widgets are gone
         self.notifier.look(turn, self.settings.notify)
         self._tokens_per_s = turn.tokens_per_s or self._tokens_per_s
         self.beside.pump(turn)

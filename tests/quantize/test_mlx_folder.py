@@ -346,4 +346,4 @@ def test_the_command_line(make, tmp_path):
     done = subprocess.run([*command, "mlx-4bit"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "") and "bits per weight (mlx-4bit)" in done.stdout
     again = subprocess.run([*command, "mlx-9bit"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert again.returncode == 1 and "unknown MLX format 'mlx-9bit'" in again.stderr
+    assert again.returncode == 2 and "unknown MLX format 'mlx-9bit'" in again.stderr

@@ -199,7 +199,7 @@ async def test_an_edited_question_that_does_not_fit_is_still_being_edited(tmp_pa
         app.input.clear()
         await send(app, pilot, "Short?")
         session = app.engine.session
-        await until(lambda: session is not None and [m.content for m in session.history][::2] == ["Short?"])
+        await until(lambda: session is not None and [m.content for m in session.history][::2] == ["Short?"] and app.turn is None)
 
 
 async def test_an_earlier_question_is_edited_and_the_branches_switched(tmp_path):

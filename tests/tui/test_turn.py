@@ -128,12 +128,13 @@ async def test_a_clicked_link_is_shown_and_never_opened(monkeypatch: pytest.Monk
         assert opened == []
 
 
-async def test_streamed_answer_ends_as_the_whole_text_parses():
-    """A reference defined at the end changes a link at the beginning: parsing block by block misses it."""
+async def test_what_defines_a_link_is_text_and_stays():
+    """[Answer]: 42 would define one, too, and not be seen."""
     app, _ = chat([*THINK, "See [the book][1].\n", "\n- a\n", "- b\n\n", "[1]: https://example.com\n"], pause_s=0.05)
     async with app.run_test(size=(80, 24)) as pilot:
         await ask(app, pilot)
-        await shows(app, "See the book.")
+        await shows(app, "See [the book][1].")
+        await shows(app, "[1]: https://example.com")
         assert "• b" in screen(app)
 
 
