@@ -19,7 +19,7 @@ from localr1.tui.frame import Frame
 # What answers a question is shorter; laying out megabytes would hold up the keys for minutes.
 MOST_CHARACTERS = 100_000
 MOST_LEVELS = 100  # of lists in lists; behind what is deeper, all is left out
-MOST_ITEMS = 400  # of lists and tables, which Textual builds anew from their beginning: with more, the answer is shown as it was written
+MOST_ITEMS = 150  # of lists and tables, which Textual builds anew from their beginning: with more, the answer is shown as it was written
 _ITEM = re.compile(r"^ *(?:[-*+]|\d+[.)]|\|)", re.MULTILINE)
 _MORE = "\n\n… the rest is in the trace: /trace"
 

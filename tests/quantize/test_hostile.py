@@ -362,8 +362,7 @@ def test_a_replaced_folder_comes_back_if_the_process_is_killed_between_two_renam
     assert contents(target) == before and sorted(p.name for p in tmp_path.iterdir()) == [made.folder.name, "out"]
 
 
-@pytest.mark.parametrize("to", ["Q8_0", "fp8"])
-@pytest.mark.parametrize("how", ["written in place", "replaced", "cut short"])
+@pytest.mark.parametrize(("how", "to"), [("written in place", "Q8_0"), ("replaced", "fp8"), ("cut short", "Q8_0")])
 def test_a_source_that_is_written_meanwhile_makes_no_target(make_checkpoint, tmp_path, how, to):
     made, target, done = make_checkpoint(), tmp_path / "out", []
     weights = made.folder / "model.safetensors"
