@@ -69,9 +69,7 @@ ALIASES = {alias.name: alias for alias in FAMILY}
 
 
 # What names of copies add: the format, the quantization, its tool. Anything else (-abliterated, -Japanese) is another model.
-_COPY = (
-    r"(?:[-_.](?:gguf|mlx|ud|i1|imat|imatrix|unsloth|bnb|dwq|\d+bit|i?q\d\w*|t?q\d\w*|mxfp\d|nvfp4|bf16|fp?(?:8|16|32)|\d{5}-of-\d{5}))*"
-)
+_COPY = r"(?:[-_.](?:gguf|mlx|ud|i1|imat|imatrix|unsloth|bnb|dwq|\d+bit|[it]?q\d\w*|mxfp\d|nvfp4|bf16|fp?(?:8|16|32)|\d{5}-of-\d{5}))*"
 
 
 def alias_of(repo: str) -> Alias | None:

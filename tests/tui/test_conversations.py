@@ -172,13 +172,17 @@ async def test_a_disk_that_is_full_is_told_once_and_the_chat_goes_on(tmp_path):
 # ------------------------------------------------------------------------------------------------------- branches
 
 
+async def revise_the_first_of_two(app: ChatApp, pilot: Pilot[None]) -> None:
+    for question in ("One?", "Two?"):
+        await ask(app, pilot, question)
+    await send(app, pilot, "/revise 1")
+    await until(lambda: app.input.text == "One?")
+
+
 async def test_an_edited_question_may_have_a_command_before_it(tmp_path):
     app, backend = app_over(tmp_path / "h.db", *numbered(5))
     async with app.run_test(size=(80, 40)) as pilot:
-        for question in ("One?", "Two?"):
-            await ask(app, pilot, question)
-        await send(app, pilot, "/revise 1")
-        await until(lambda: app.input.text == "One?")
+        await revise_the_first_of_two(app, pilot)
         app.input.clear()
         await send(app, pilot, "/budget 9 One, please?")
         await over(app, pilot, backend, 3)
@@ -190,10 +194,7 @@ async def test_an_edited_question_may_have_a_command_before_it(tmp_path):
 async def test_an_edited_question_that_does_not_fit_is_still_being_edited(tmp_path):
     app, _ = app_over(tmp_path / "h.db", *numbered(5))
     async with app.run_test(size=(80, 40)) as pilot:
-        for question in ("One?", "Two?"):
-            await ask(app, pilot, question)
-        await send(app, pilot, "/revise 1")
-        await until(lambda: app.input.text == "One?")
+        await revise_the_first_of_two(app, pilot)
         await send(app, pilot, "long " * 1000)
         await until(lambda: app.turn is None and "long long" in app.input.text)
         app.input.clear()
