@@ -9,6 +9,21 @@ from typing import Any
 from localr1.settings import Row, SettingError, Value, key_problem, rows
 
 
+def number(kind: Callable[[str], float], low: float, high: float = float("inf")) -> Callable[[str], float]:
+    """An argparse type: a number from `low` to `high`."""
+
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no {'whole ' if kind is int else ''}number") from None
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is out of range: {low:g} " + ("or more" if high == float("inf") else f"to {high:g}"))
+        return value
+
+    return parse
+
+
 def turn_flags() -> argparse.ArgumentParser:
     """A parent with the flags of a turn."""
     shared = argparse.ArgumentParser(add_help=False)
