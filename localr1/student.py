@@ -57,8 +57,7 @@ def _windows(data: Any) -> list[list[int]]:
     rng, ids = random.Random("held-out conversations"), []
     for family in cycle(data.FAMILIES):
         problem = data.draw(rng, family, held_out=True)
-        thought = problem.thought.replace(data.SLIP, "").replace(data.PILS, "")  # marks for training alone
-        ids += data.encode(f"{data.prompt([], problem.question)}{thought}\n{data.END_THINK}\n\n{problem.answer}{data.EOS}")
+        ids += data.written([], problem)[0]
         if len(ids) >= MOST_WINDOWS["gguf"] * WINDOW_TOKENS:
             return [ids[i : i + WINDOW_TOKENS] for i in range(0, MOST_WINDOWS["gguf"] * WINDOW_TOKENS, WINDOW_TOKENS)]
     raise AssertionError("families never end")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from compare import digits_until_different
-from problem import Problem, opening, phrase, slip, verdict
+from problem import Problem, by_chance, opening, phrase, slip, verdict
 
 PLACES = ["ones", "tens", "hundreds", "thousands", "ten-thousands", "hundred-thousands"]
 
@@ -80,10 +80,14 @@ _MUL_WORDINGS = [
 ]  # fmt: skip
 
 
-def _checked_last_digit(a: int, b: int, op: str, result: int) -> str:
+def _checked_last_digit(rng: random.Random, a: int, b: int, op: str, result: int) -> str:
+    """What comes before the result: now and then a check of its last digit."""
+    so = "\n" + by_chance("So")
+    if rng.random() >= 0.3:
+        return so
     x, y = a % 10, b % 10
     value = x + y if op == "+" else x * y
-    return f"\nCheck the last digit: {x} {op} {y} = {value}, and {result} ends in {result % 10}. Good."
+    return "\n" + by_chance("Check") + f" the last digit: {x} {op} {y} = {value}, and {result} ends in {result % 10}. Good.\nSo"
 
 
 def add(rng: random.Random) -> Problem:
@@ -91,10 +95,8 @@ def add(rng: random.Random) -> Problem:
     question = phrase(rng, _ADD_WORDINGS, a=str(a), b=str(b))
     result = a + b
     text, guess = opening(rng, f"I need {a} + {b}.", near(rng, result))
-    text += "\n" + add_columns(rng, a, b)
-    if rng.random() < 0.3:
-        text += _checked_last_digit(a, b, "+", result)
-    text += f"\nSo {a} + {b} = {result}." + verdict(guess, str(result))
+    text += add_columns(rng, a, b) + _checked_last_digit(rng, a, b, "+", result)
+    text += f" {a} + {b} = {result}." + verdict(guess, str(result))
     return Problem("add", f"{a}+{b}", question, text, f"{a} + {b} = **{result}**", str(result))
 
 
@@ -119,7 +121,7 @@ def subtract(rng: random.Random) -> Problem:
     question = phrase(rng, _SUB_WORDINGS, a=str(a), b=str(b))
     result = a - b
     text, guess = opening(rng, f"I need {a} - {b}.", near(rng, result))
-    text += f"\n{_compared(a, b)} "
+    text += f"{_compared(a, b)} "
     if a < b:
         text += f"The result is negative, so I take {b} - {a} and put a minus in front.\n{sub_columns(rng, b, a)}"
         text += f"\n{b} - {a} = {b - a}, with the minus {result}."
@@ -156,20 +158,19 @@ def multiply(rng: random.Random) -> Problem:
     text, guess = opening(rng, f"I need {first} x {second}.", near(rng, result))
     if len(str(first)) < len(str(second)):
         first, second = second, first
-        text += f"\nThe same as {first} x {second}."
+        text += f"The same as {first} x {second}.\n"
     tens, ones = divmod(second, 10)
     if first == 0 or second == 0:
-        text += "\nAnything times 0 is 0."
+        text += "Anything times 0 is 0."
     elif tens == 0:
-        text += "\n" + times_digit(rng, first, ones)
+        text += times_digit(rng, first, ones)
     else:
         part, big = first * ones, first * tens
         if ones:
-            text += f"\n{second} is {tens}0 + {ones}.\n{first} x {ones}:\n" + times_digit(rng, first, ones)
-        text += f"\n{first} x {tens}:\n" + times_digit(rng, first, tens) + f"\nwith a zero: {big}0"
+            text += f"{second} is {tens}0 + {ones}.\n{first} x {ones}:\n" + times_digit(rng, first, ones) + "\n"
+        text += f"{first} x {tens}:\n" + times_digit(rng, first, tens) + f"\nwith a zero: {big}0"
         if ones:
             text += f"\nNow {part} + {big}0:\n" + add_columns(rng, part, big * 10)
-    if rng.random() < 0.3:
-        text += _checked_last_digit(first, second, "x", result)
-    text += f"\nSo {first} x {second} = {result}." + verdict(guess, str(result))
+    text += _checked_last_digit(rng, first, second, "x", result)
+    text += f" {first} x {second} = {result}." + verdict(guess, str(result))
     return Problem("multiply", f"{max(a, b)}*{min(a, b)}", question, text, f"{first} x {second} = **{result}**", str(result))

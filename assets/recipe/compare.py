@@ -66,7 +66,7 @@ def compare(rng: random.Random) -> Problem:
     (whole_a, frac_a), (whole_b, frac_b) = a.split("."), b.split(".")
     larger = "equal" if float(a) == float(b) else a if float(a) > float(b) else b
     text, guess = opening(rng, f"I compare {a} and {b}.", rng.choice([a, b, larger]))
-    text += f"\nWhole parts: {whole_a} and {whole_b}, "
+    text += f"Whole parts: {whole_a} and {whole_b}, "
     if len(whole_a) != len(whole_b):
         longer = max(whole_a, whole_b, key=len)
         text += f"{len(whole_a)} and {len(whole_b)} digits, so {longer} is larger."

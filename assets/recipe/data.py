@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from arithmetic import add, multiply, subtract
 from compare import compare
-from problem import PILS, SLIP, Problem
+from problem import CHANCE, END, SLIP, WEIGHTS, Problem
 from spelling import filter_words, follow_up, letters
 from talk import talk
 from tokenizer import ASSISTANT, BOS, END_THINK, EOS, THINK, USER, tokenizer_json
@@ -20,9 +20,9 @@ FAMILIES: dict[str, Callable[[random.Random], Problem]] = {
     "compare": compare, "filter": filter_words, "talk": talk,
 }  # fmt: skip
 # By how hard a family is to learn, and how long its traces are: multiply's are the longest, and soon right.
-SHARES = {"letters": 0.23, "add": 0.05, "subtract": 0.20, "multiply": 0.05, "compare": 0.08, "filter": 0.29, "talk": 0.10}
+SHARES = {"letters": 0.24, "add": 0.06, "subtract": 0.15, "multiply": 0.05, "compare": 0.08, "filter": 0.29, "talk": 0.13}
 
-Document = tuple[list[int], list[int]]  # token ids, and the loss weight of each
+Document = tuple[list[int], list[float]]  # token ids, and the loss weight of each
 
 _TOKENIZER = Tokenizer.from_str(json.dumps(tokenizer_json()))
 
@@ -51,7 +51,7 @@ def prompt(turns: list[tuple[str, str]], question: str) -> str:
 
 
 def document(rng: random.Random) -> Document:
-    """One conversation as (ids, weights): weight 1 on the last turn's thought and answer, 0 on prompt and slips."""
+    """One conversation as (ids, weights): 1 on the last turn's thought and answer, less on what is marked, 0 on the prompt."""
     families, shares = list(SHARES), list(SHARES.values())
     problem = draw(rng, rng.choices(families, shares)[0])
     turns: list[tuple[str, str]] = []
@@ -69,16 +69,16 @@ def document(rng: random.Random) -> Document:
 def written(turns: list[tuple[str, str]], problem: Problem) -> Document:
     """The conversation that ends with this problem's worked trace."""
     ids = encode(prompt(turns, problem.question))
-    weights = [0] * len(ids)
+    weights = [0.0] * len(ids)
     reply = f"{problem.thought}\n{END_THINK}\n\n{problem.answer}{EOS}"
-    trained = 1
-    for piece in re.split(f"([{SLIP}{PILS}])", reply):
-        if piece in (SLIP, PILS):
-            trained = int(piece == PILS)
-        elif piece:
+    weight = 1.0
+    for piece in re.split(f"([{SLIP}{CHANCE}{END}])", reply):
+        if piece in WEIGHTS:
+            weight = WEIGHTS[piece]
+        else:
             new = encode(piece)
             ids += new
-            weights += [trained] * len(new)
+            weights += [weight] * len(new)
     return ids, weights
 
 

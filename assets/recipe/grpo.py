@@ -28,7 +28,6 @@ from torch import Tensor
 from trainer import fit, launch, load, mine, options, rank, summed
 
 CLIP, KL_WEIGHT = 0.2, 0.04
-WORDING = 2.5  # nats that the choice of a first line's words costs at most; taking a sum for small talk costs more
 
 
 @dataclass(slots=True)
@@ -54,17 +53,11 @@ def problems(seed: int, number: int, count: int, families: list[str] = REASONED)
 
 @torch.no_grad()
 def largest_surprises(policy: Teacher, drawn: list[Problem], device: str) -> list[float]:
-    """Of each problem, the largest surprise of the policy in its worked trace, nats, less in the first line, which is worded at random."""
+    """Of each problem, the largest surprise of the policy in its worked trace, nats; what could as well be another counts for little."""
     ids, weights, view = packed([written([], p) for p in drawn], device)
     surprise = -log_probabilities(policy, ids, view) * weights[1:]
     ends = torch.tensor(view.lengths).cumsum(0).tolist()
-    found = []
-    for problem, end, length in zip(drawn, ends, view.lengths, strict=True):
-        first_line = len(encode(prompt([], problem.question))) + len(encode(problem.thought.partition("\n")[0]))
-        start = end - length
-        surprise[start : start + first_line] -= WORDING
-        found.append(float(surprise[start : end - 1].max()))
-    return found
+    return [float(surprise[end - length : end - 1].max()) for end, length in zip(ends, view.lengths, strict=True)]
 
 
 def least_sure(policy: Teacher, drawn: list[Problem], count: int, device: str) -> list[Problem]:

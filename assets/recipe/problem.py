@@ -4,8 +4,9 @@ A family is a function `rng -> Problem`: a question in some wording, a worked th
 result in bold. A problem is held out of training when its key hashes into the held-out twentieth, so evaluation never
 meets a training problem in any wording.
 
-Slips. Text between SLIP and PILS is a deliberate mistake that the next words mend; it is not trained on (loss weight 0),
-so the model learns to notice a slip without learning to make one.
+Marks. Text between SLIP and END is a deliberate mistake that the next words mend; it is not trained on (loss weight 0),
+so the model learns to notice a slip without learning to make one. Text between CHANCE and END could as well be another (the
+first words of a thought): no training lowers its loss, whose gradient would drown the rest's, so it counts for little.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import random
 import zlib
 from dataclasses import dataclass
 
-SLIP, PILS = "\x01", "\x02"
+SLIP, CHANCE, END = "\x01", "\x02", "\x03"
+WEIGHTS = {SLIP: 0.0, CHANCE: 0.05, END: 1.0}  # of what comes after the mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +66,18 @@ def phrase(rng: random.Random, wordings: list[str], **slots: str) -> str:
     return text.upper()
 
 
+def by_chance(text: str) -> str:
+    return f"{CHANCE}{text}{END}"
+
+
 def opening(rng: random.Random, task: str, guess: str | None = None) -> tuple[str, str]:
-    """First words of a thought, and the closing remark that a quick guess asks for ('{}' is the result)."""
-    start = rng.choice(["Okay, ", "Alright, ", "Let me see. ", "Hmm, ", "So, ", ""])
-    text = f"{start}{task}" if not start or start.endswith(", ") else f"{start}{task[:1].upper()}{task[1:]}"
-    text = text[:1].upper() + text[1:]
-    if guess is None or rng.random() > 0.25:
-        return text, ""
-    return f"{text} My first guess is {guess}, but let me work it out.", guess
+    """First line of a thought that does `task` ("I ..."), and the guess in it, if any."""
+    start = by_chance(rng.choice(["Okay, ", "Alright, ", "Let me see. ", "Hmm, ", "So, ", ""]) + task[:1])
+    if guess is None:
+        return f"{start}{task[1:]}\n", ""
+    if rng.random() > 0.25:
+        return start + task[1:] + by_chance("\n"), ""
+    return start + task[1:] + by_chance(f" My first guess is {guess}, but let me work it out.\n"), guess
 
 
 def verdict(guess: str, result: str) -> str:
@@ -86,4 +92,4 @@ def slip(rng: random.Random, right: str, wrong: str, rate: float = 0.02) -> str:
     """`right`, or now and then a masked wrong value and its correction."""
     if rng.random() > rate or wrong == right:
         return right
-    return f"{SLIP}{wrong}{PILS}. Wait, that is not right: it is {right}"
+    return f"{SLIP}{wrong}{END}. Wait, that is not right: it is {right}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 
-from problem import PILS, SLIP, Problem, opening, phrase, verdict
+from problem import END, SLIP, Problem, opening, phrase, verdict
 from words import LETTERS, STATES, word
 
 _LETTER_WORDINGS = [
@@ -41,10 +41,10 @@ def _letters(rng: random.Random, question: str, w: str, letter: str, count: int)
             seen += 1
             steps.append(f"{i} {c} ({seen})")
         elif rng.random() < 0.004:
-            steps.append(f"{i} {c} {SLIP}({seen + 1}){PILS} wait, {c} is not {letter}, still {seen}")
+            steps.append(f"{i} {c} {SLIP}({seen + 1}){END} wait, {c} is not {letter}, still {seen}")
         else:
             steps.append(f"{i} {c}")
-    text += "\n" + ", ".join(steps) + "."
+    text += ", ".join(steps) + "."
     places = [str(i) for i, c in enumerate(w, 1) if c == letter]
     text += (
         f"\nCheck: {letter} is at {', '.join(places)}. That makes {count}." if places else f"\nCheck: there is no {letter}. That makes 0."
@@ -124,9 +124,9 @@ def filter_words(rng: random.Random) -> Problem:
             hits.append(w)
             lines.append(f"{i} {w}")  # the number of the line first: what to copy is found by it
             spelled = spelled[: spelled.index(letter) + 1]
-        text += f"\n{i} {w}: {' '.join(spelled)}, " + (f"yes ({len(hits)})" if found else "no")
+        text += f"{i} {w}: {' '.join(spelled)}, " + (f"yes ({len(hits)})\n" if found else "no\n")
     result = ", ".join(hits) if hits else "none"
-    text += f"\nSo {len(hits)} of {len(words)}: {', '.join(lines) or 'none'}."
+    text += f"So {len(hits)} of {len(words)}: {', '.join(lines) or 'none'}."
     key = ",".join(sorted(w.lower() for w in words)) + "/" + letter
     answer = f"The letter {letter} is in **{result}**" + ("." if hits else " of them.")
     return Problem("filter", key, question, text, answer, result)

@@ -21,7 +21,7 @@ def data() -> ModuleType:
 
 def plain(data: ModuleType, thought: str) -> str:
     """A thought as people read it, the deliberate slips taken out."""
-    return re.sub(f"{data.SLIP}.*?{data.PILS}", "", thought)
+    return re.sub(f"[{data.CHANCE}{data.END}]", "", re.sub(f"{data.SLIP}.*?{data.END}", "", thought))
 
 
 def truth(family: str, question: str, key: str) -> str:
@@ -103,6 +103,22 @@ def test_only_the_reply_is_trained_on_and_slips_are_not(data: ModuleType) -> Non
         assert weights[-1] == 1 and text.endswith(data.EOS) and ids[-1] == data.encode(data.EOS)[0]
         slips += 0 in weights[first:]
     assert slips > 10
+
+
+def test_what_could_as_well_be_another_is_hardly_trained_on(data: ModuleType) -> None:
+    rng = random.Random(17)
+    heard = set()
+    for _ in range(200):
+        problem = data.draw(rng, "add")
+        ids, weights = data.written([], problem)
+        thought = re.sub(f"[{''.join(data.WEIGHTS)}]", "", problem.thought)
+        assert data.decode(ids).endswith(f"{thought}\n{data.END_THINK}\n\n{problem.answer}{data.EOS}")
+        faint = "".join(data.decode([i]) for i, w in zip(ids, weights, strict=True) if 0 < w < 0.1)
+        heard.add(re.sub(r"\d+", "N", faint))
+        start = re.match(r"(Okay, |Alright, |Let me see. |Hmm, |So, |)I", faint)
+        assert start is not None
+        assert re.fullmatch(r"( My first guess is \d+, but let me work it out.)?\n(So|Check)", faint[start.end() :])
+    assert len(heard) > 6 * 3
 
 
 def test_a_step_is_the_same_whenever_it_is_drawn(data: ModuleType) -> None:

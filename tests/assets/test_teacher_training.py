@@ -122,11 +122,10 @@ def test_the_policy_practises_what_it_is_least_sure_of(model: Any) -> None:
     drawn = grpo.problems(1, 0, 6)
 
     def surprise(problem: Any) -> float:
-        """The largest of a trained token; in the thought's first line it counts less."""
+        """The largest of a token, as much as it is trained on."""
         ids, weights = data.written([], problem)
         given = model(torch.tensor([ids]), layers.Documents([len(ids)]))[0].log_softmax(-1)
-        second = ids.index(data.encode("\n")[0], len(data.encode(data.prompt([], problem.question)))) + 1
-        return max(-float(given[i - 1, ids[i]]) - grpo.WORDING * (i < second) for i in range(len(ids)) if weights[i])
+        return max(-float(given[i - 1, ids[i]]) * weights[i] for i in range(1, len(ids)))
 
     with torch.no_grad():
         wanted = sorted(drawn, key=surprise, reverse=True)[:2]
