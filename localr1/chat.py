@@ -172,15 +172,19 @@ class ChatSession:
         return self._events(list(history), turn)
 
     def _events(self, history: list[Message], turn: Turn) -> Iterator[Event]:
+        before, is_whole = self.reply, False
         try:
             for event in turn.run():
                 self.reply, self.writing = turn.reply, True
                 if isinstance(event, TurnEnd):
                     self.history = [*history, Message("user", turn.reply.question), event.message]
                     self._count(turn.reply)
+                    is_whole = True
                 yield event
         finally:
             self.writing = False
+            if not is_whole:  # it broke off: what is steered next is what the history ends with
+                self.reply = before
 
     def _count(self, reply: Reply) -> None:
         """What a whole reply has filled."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from typing import NamedTuple
 
-from localr1.text import printable
+from localr1.trace.words import shown
 
 
 class CopyError(Exception):
@@ -25,10 +25,10 @@ def copy_of(wanted: str, thought: str, answer: str) -> Copy:
     if part not in ("answer", "thought", "all", "code") or len(rest) > (part == "code") or not (number or "1").isdecimal():
         raise CopyError("/copy takes answer, code, code N, thought or all")
     if part == "code":
-        return _code(printable(answer), number)
+        return _code(shown(answer), number)
     if part == "all":
         thought, answer = thought.strip(), f"<think>\n{thought.strip()}\n</think>\n\n{answer.strip()}" if thought.strip() else answer
-    text = printable(thought if part == "thought" else answer).strip()
+    text = shown(thought if part == "thought" else answer).strip()
     if not text:
         raise CopyError(f"There is no {'thought' if part == 'thought' else 'answer'} to copy yet")
     return Copy(text, _told({"answer": "the answer", "thought": "the thought", "all": "thought and answer"}[part], text))

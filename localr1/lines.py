@@ -19,7 +19,8 @@ class Lines:
         if self.typed:
             _learn_commands()
 
-    def read(self) -> str:
+    def read(self) -> tuple[str, bool]:
+        """And whether it is meant as a question, be it one of the commands to look at."""
         return question(self.line)
 
     def line(self, prompt: str) -> str:
@@ -37,12 +38,12 @@ class Lines:
         return line
 
 
-def question(line: Callable[[str], str]) -> str:
-    """One line; several, where a backslash ends all but the last, or three quotation marks stand around them. `line` reads one, given its
-    prompt, and raises EOFError."""
+def question(line: Callable[[str], str]) -> tuple[str, bool]:
+    """One line; several, where a backslash ends all but the last, or three quotation marks stand around them: then, True. `line` reads
+    one, given its prompt, and raises EOFError."""
     text = line(PROMPT)
     if text.lstrip().startswith(_FENCE):
-        return _fenced(text.lstrip().removeprefix(_FENCE), line)
+        return _fenced(text.lstrip().removeprefix(_FENCE), line), True
     lines = []
     while text.endswith("\\"):
         lines.append(text[:-1])
@@ -50,7 +51,7 @@ def question(line: Callable[[str], str]) -> str:
             text = line(MORE)
         except EOFError:
             text = ""
-    return "\n".join([*lines, text])
+    return "\n".join([*lines, text]), False
 
 
 def _fenced(text: str, line: Callable[[str], str]) -> str:

@@ -92,7 +92,7 @@ class PlainChat:
         leaving = False
         while not self._over:
             try:
-                text = self._lines.read().strip()
+                text, is_question = self._lines.read()
             except EOFError:
                 break
             except KeyboardInterrupt:
@@ -108,8 +108,8 @@ class PlainChat:
                 say("That is no UTF-8 text; set the terminal to UTF-8.")
                 continue
             leaving = False
-            if text:
-                self._take(text)
+            if text := text.strip():
+                self._take(text, is_question)
         if self._lines.typed and not self._over:
             say("")
         if line := self._savings.line():
@@ -133,15 +133,15 @@ class PlainChat:
                 say(f"{line}\n")
         return True
 
-    def _take(self, text: str) -> None:
-        command = parse(text)
+    def _take(self, text: str, is_question: bool) -> None:
+        command = None if is_question else parse(text)
         if command is None:
             self.play(self.engine.ask(self._files.take(text)), self.waits(self.engine.rules))
         elif command.problem:
             say(command.problem)
         elif command.question:
             changes = command.changes()
-            self.play(self.engine.ask(self._files.take(command.question), **changes), self.waits(Rules(**changes)))
+            self.play(self.engine.ask(self._files.take(command.question), **changes), self.waits(replace(self.engine.rules, **changes)))
         else:
             self._handlers[command.name](command)
 
@@ -315,7 +315,7 @@ class PlainChat:
             say("There is no reply to steer yet")
             return
         known = "" if how == "reroll" else session.reply.thought
-        self.play(self.engine.steer(self.last.question, begin), how == "answer" or self.waits(self.engine.rules), known)
+        self.play(self.engine.steer(self.last.question, begin), how in ("answer", "again") or self.waits(self.engine.rules), known)
 
     def _trace(self, _: Typed) -> None:
         from localr1.tracing import as_text

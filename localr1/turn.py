@@ -73,7 +73,8 @@ Event = ThoughtDelta | AnswerDelta | LoopFound | TurnEnd
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A token of a reply, and the text that was decided with it. `given`: not sampled, but put there; then its logprob is NaN.
+    """A token of a reply, and the text that was decided with it. `given`: not sampled now, but put there; its logprob is NaN, unless
+    it was sampled for an earlier reply.
 
     `at_s`: seconds after the turn began.
     """

@@ -87,6 +87,7 @@ def write_reply(events: Iterator[Event], thought: Writer, answer: Writer, waits:
                 case LoopFound(loop, part):
                     where = "thought" if part == "thought" else "answer"
                     told.append(f"the {where} repeated itself every {loop.period} tokens")
+                    waits = waits or part == "thought"  # which may be closed for the model now
                 case TurnEnd():
                     if waits:
                         answer.write(event.message.content)

@@ -1,14 +1,17 @@
 """A turn: its events, its history, its budget; the backend is a script."""
 
-from collections.abc import Sequence
+import io
+from collections.abc import Iterator, Sequence
 
 import pytest
 from test_reasoning import CASES
 
-from backends.base import Cancel, PromptTooLong, Sampling, Segment, Text
+from backends.base import Cancel, End, EngineError, PromptTooLong, Sampling, Segment, Text, Token
 from localr1.chat import ChatSession
 from localr1.prompt import Message, PromptError
+from localr1.steering import think_longer
 from localr1.turn import AnswerDelta, Event, Rules, ThoughtDelta, TurnEnd
+from localr1.writing import Writer, write_reply
 from scripted import TEMPLATE, ScriptedBackend
 
 REPLY = ["Hmm", ", two", " r", ".", "\n", "</think>", "\n\n", "There", " are", " **2**", "."]
@@ -31,6 +34,26 @@ def test_a_turn_streams_thought_then_answer() -> None:
     assert (end.thought_end, end.end.reason) == ("model", "stop")
     assert (end.thought_tokens, end.answer_tokens) == (6, 5)
     assert sum(e.token is not None for e in events if not isinstance(e, TurnEnd)) == len(REPLY)
+
+
+class _Breaks(ScriptedBackend):
+    """Where the script says BREAK."""
+
+    def stream(self, ids: Sequence[int], sampling: Sampling, cancel: Cancel) -> Iterator[Token | End]:
+        for item in super().stream(ids, sampling, cancel):
+            if isinstance(item, Token) and item.text == "BREAK":
+                raise EngineError("the GPU is gone")
+            yield item
+
+
+def test_after_a_reply_broke_off_the_one_before_it_is_steered() -> None:
+    session = ChatSession(_Breaks(REPLY, ["Hm", "</think>", "second"], ["I", "BREAK"], ["</think>", "again"]))
+    run(session, "one")
+    run(session, "two")
+    with pytest.raises(EngineError):
+        list(session.send("three"))
+    list(session.steer(think_longer(session.last_reply(), session.backend)))
+    assert [m.content for m in session.history] == ["one", "There are **2**.", "two", "again"]
 
 
 def test_old_thoughts_are_dropped_from_the_next_prompt() -> None:
@@ -237,3 +260,10 @@ def test_the_same_model_with_another_context_can_steer_what_it_wrote() -> None:
     larger.decode, larger.encode = before.backend.decode, before.backend.encode  # type: ignore[method-assign]
     session = ChatSession(larger, before.rules, before)
     assert not session.last_reply().by_text and session.context_tokens == before.context_tokens
+
+
+def test_an_answer_after_a_loop_is_written_when_it_is_known_to_be_one() -> None:
+    loops = ScriptedBackend(["la "] * 400, ["Hm", ", still", "</think>", "\n\n", "42"], context=100_000)
+    thought, answer = io.StringIO(), io.StringIO()
+    write_reply(ChatSession(loops).send("Why?"), Writer(thought), Writer(answer), waits=False)
+    assert answer.getvalue() == "42\n"

@@ -53,6 +53,7 @@ def test_what_is_not_there_is_told(wanted: str, answer: str, problem: str):
 def test_nothing_that_a_terminal_would_obey_is_copied():
     assert copy_of("", "", "a\x1b[201~\u202eb").text == "a␛[201~�b"
     assert copy_of("code", "", "```\nrm\x1b[2J\n```").text == "rm␛[2J\n"
+    assert copy_of("", "", "a\ud800b").text == "a�b"  # no text: it could not be written
 
 
 def test_code_that_is_not_closed_yet_is_code():

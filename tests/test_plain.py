@@ -110,19 +110,33 @@ def test_bytes_that_are_no_text_end_it_with_a_line(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("lines", "read"),
+    ("lines", "read", "is_question"),
     [
-        (["one"], "one"), (["one\\", "two\\", "three"], "one\ntwo\nthree"), (["one\\"], "one\n"),
-        (['"""', "a", "", " b", '"""'], "a\n\n b"), (['"""a', 'b"""'], "a\nb"), (['"""a"""'], "a"), (['"""a', "b"], "a\nb"),
+        (["one"], "one", False), (["one\\", "two\\", "three"], "one\ntwo\nthree", False), (["one\\"], "one\n", False),
+        (['"""', "a", "", " b", '"""'], "a\n\n b", True), (['"""a', 'b"""'], "a\nb", True), (['"""a"""'], "a", True),
+        (['"""a', "b"], "a\nb", True),
     ],
 )  # fmt: skip
-def test_questions_of_several_lines(lines, read):
+def test_questions_of_several_lines(lines, read, is_question):
     def line(prompt):
         if not lines:
             raise EOFError
         return lines.pop(0)
 
-    assert question(line) == read and not lines
+    assert question(line) == (read, is_question) and not lines
+
+
+def test_a_command_in_quotes_is_a_question(monkeypatch, capsys):
+    backend = ScriptedBackend([*THINK, "4"], [*THINK, "5"])
+    talk(monkeypatch, 'Hi?\n"""\n/new\n"""\n', lambda say: backend)
+    assert "A new chat." not in capsys.readouterr().out and "/new<" in backend.decode(backend.seen[1])
+
+
+@pytest.mark.parametrize("text", ["/budget 2\n/think force Why?\n", "Why?\n/again\n"])
+def test_what_may_turn_out_to_be_thought_is_not_written_as_the_answer(monkeypatch, capsys, text):
+    backend = ScriptedBackend(["a", " b", " c"], ["So", " still", "</think>", "\n\n", "42"], end_reason="length")
+    talk(monkeypatch, text, lambda say: backend)
+    assert "Answer:\n42" in capsys.readouterr().out
 
 
 def test_settings_are_changed_and_listed(monkeypatch, capsys):

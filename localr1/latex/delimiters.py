@@ -83,6 +83,8 @@ def _dollar(text: str, at: int) -> Found | None:
     end = inside.end()
     if not text.startswith("$", end) or text.startswith("$$", end) or text[end + 1 : end + 2].isdigit():
         return None
+    if text.startswith("{", end + 1):
+        return None  # ${USER}:${HOME}
     if "\\" not in inside[0] and inside[0][-1] in "/:=,;.-" and text[end + 1 : end + 2].isalpha():
         return None  # $HOME/bin:$PATH
     if "`" in inside[0] or BLANK_LINE.search(inside[0]) or ("\\" not in inside[0] and _PROSE.search(inside[0])):

@@ -102,10 +102,10 @@ class _Parser:
     def _character(self, c: str) -> Node:
         c = _WIDE.get(c, c)
         if c.isascii() and c.isdigit():
-            number = re.compile(r"[0-9]*(?:\.[0-9]+|,[0-9]{3}(?![0-9]))*").match(self._text, self._at)
+            number = re.compile(r"[0-9]*(?:\.[0-9]+|,(?:\\!)?[0-9]{3}(?![0-9]))*").match(self._text, self._at)
             assert number is not None
             self._at = number.end()
-            return Symbol(c + number[0], "number")
+            return Symbol(c + number[0].replace("\\!", ""), "number")
         if c in "+-*/":
             return Symbol("∗" if c == "*" else c, "letter" if c == "/" else "binary")
         if c in "=<>:":

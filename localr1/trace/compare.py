@@ -217,7 +217,6 @@ def _likeness(x: Sequence[_Named], y: Sequence[_Named]) -> np.ndarray:
 
 # ----------------------------------------------------------------------------------------------------------- answers
 
-_BOXED = re.compile(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}")
 _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 
 
@@ -225,11 +224,18 @@ def _same_answer(a: Trace, b: Trace) -> bool | None:
     """Of what is boxed or bold, the last; else of the whole text. Case, white space and a full stop do not count."""
     if not a.answer.strip() or not b.answer.strip():
         return None
-    for mark in (_BOXED, _BOLD):
-        marked = [mark.findall(trace.answer) for trace in (a, b)]
+    for marks in (_boxed, _BOLD.findall):
+        marked = [marks(trace.answer) for trace in (a, b)]
         if all(marked):
             return _plain(marked[0][-1]) == _plain(marked[1][-1])
     return _plain(a.answer) == _plain(b.answer)
+
+
+def _boxed(text: str) -> list[str]:
+    from localr1.latex.delimiters import formula_at
+
+    places = [match.start() for match in re.finditer(r"\\boxed\{", text)]
+    return [found.formula for found in (formula_at(text, at) for at in places) if found is not None]
 
 
 def _plain(text: str) -> str:

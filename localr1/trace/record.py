@@ -96,8 +96,9 @@ class Trace:
         return self.thought[step.start : step.end]
 
     def least_certain(self, count: int) -> list[tuple[int, Written]]:
-        """The sampled tokens of the thought that were least likely, with their places among `tokens`; the least likely first."""
-        known = [(i, w) for i, w in enumerate(self.tokens) if w.part == "thought" and not w.given and w.thought.strip()]
+        """The tokens of the thought that were least likely when they were sampled, be it for an earlier reply, with their places among
+        `tokens`; the least likely first."""
+        known = [(i, w) for i, w in enumerate(self.tokens) if w.part == "thought" and w.token.logprob <= 0 and w.thought.strip()]
         return sorted(known, key=lambda item: item[1].token.logprob)[:count]
 
 

@@ -6,9 +6,11 @@ from functools import lru_cache
 
 from markdown_it.token import Token
 from rich.cells import cell_len
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
 from textual.content import Content, Span
 from textual.widgets import Markdown
-from textual.widgets._markdown import MarkdownBlock, MarkdownFence
+from textual.widgets._markdown import MarkdownBlock, MarkdownBullet, MarkdownFence, MarkdownListItem, MarkdownOrderedList
 
 from localr1.highlighting import highlights
 from localr1.latex import in_lines, in_pieces
@@ -25,6 +27,21 @@ class Fence(MarkdownFence):
     @classmethod
     def highlight(cls, code: str, language: str, ansi: bool = False, dark: bool = False) -> Content:
         return _highlighted(code.rstrip("\n"), language)
+
+
+class OrderedList(MarkdownOrderedList):
+    """With the model's own numbers: `3. x = 4` behind `1. x = 2` is not the second of anything. All the same ones are counted."""
+
+    def compose(self) -> ComposeResult:
+        items = [block for block in self._blocks if isinstance(block, MarkdownListItem)]
+        numbers = [item.bullet for item in items]
+        if len(set(numbers)) == 1 and numbers[0].isdecimal():
+            numbers = [str(number) for number in range(int(numbers[0]), int(numbers[0]) + len(items))]
+        for number, item in zip(numbers, items, strict=True):
+            bullet = MarkdownBullet()
+            bullet.symbol = f" {number.rjust(max(map(len, numbers)))}. "
+            yield Horizontal(bullet, Vertical(*item._blocks))
+        self._blocks.clear()
 
 
 @lru_cache(maxsize=8)  # the last block is built again for each piece that is appended to it

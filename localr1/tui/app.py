@@ -290,6 +290,8 @@ class ChatApp(Frame):
 
     def on_text_area_changed(self) -> None:
         self.contexts.typed(self.input.text)
+        if not (self.input.text or self.attaching):  # nothing is left of the question that was being revised
+            self.conversations.escape()
 
     async def on_choice_chosen(self, event: Choice.Chosen) -> None:
         await self.contexts.chosen(event)

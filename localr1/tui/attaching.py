@@ -25,9 +25,10 @@ from localr1.attachments import (
     split,
 )
 from localr1.chat import ChatSession
-from localr1.commands import Typed
+from localr1.commands import Typed, parse
 from localr1.counting import CHARACTERS_A_TOKEN, counted, estimated, tokens_text
 from localr1.tui.asking import Asking
+from localr1.tui.prompt_input import QUOTES
 from localr1.tui.tray import Chip, Tray
 
 if TYPE_CHECKING:
@@ -60,17 +61,19 @@ class Attaching:
         return {"file": file}
 
     async def attach(self, paths: Sequence[Path], instead: str = "") -> bool:
-        """Files at once; a folder once its list was agreed to, else the text `instead` goes into the input. False: a file was refused."""
-        for path in paths:
-            try:
+        """Files at once; folders once their lists were agreed to, else the text `instead` goes into the input. False: one was refused."""
+        listings = []
+        try:
+            for path in paths:
                 if os.path.isdir(path):  # noqa: PTH112 - Path's fails on what may not be looked at
-                    listing = await asyncio.to_thread(look_through, path)
-                    await self.asking.ask(_asks(listing), partial(self._answered, listing, instead))
+                    listings.append(await asyncio.to_thread(look_through, path))
                 else:
                     self._add(await asyncio.to_thread(read, path))
-            except AttachError as error:
-                await self._app.transcript.notice(f"Not attached: {error}", "error")
-                return False
+        except AttachError as error:
+            await self._app.transcript.notice(f"Not attached: {error}", "error")
+            return False
+        if listings:
+            await self.asking.ask(_asks(listings), partial(self._answered, listings, instead))
         return True
 
     async def pasted(self, text: str, paths: Sequence[Path]) -> None:
@@ -95,8 +98,8 @@ class Attaching:
             self._add(new)
             self._app.status.hint(f"Attached as {self._attachments[-1].name}; paste again to have it as text")
 
-    async def _answered(self, listing: Listing, instead: str, yes: bool) -> None:
-        for attachment in listing.attachments if yes else ():
+    async def _answered(self, listings: Sequence[Listing], instead: str, yes: bool) -> None:
+        for attachment in _all(listings) if yes else ():
             self._add(attachment)
         if not yes and instead:
             self._app.input.insert(instead)
@@ -125,11 +128,16 @@ class Attaching:
         return sent
 
     def give_back(self, sent: str) -> None:
-        """Put back what could not be asked."""
+        """Put back what could not be asked; as a question again, if it looks like a command."""
         question, attachments = split(sent)
         for attachment in attachments:
             self._add(attachment)
-        self._app.input.give_back(question)
+        self._app.input.give_back(f"{QUOTES}{question}{QUOTES}" if parse(question) else question)
+
+    def take_back(self, sent: str) -> None:
+        """What give_back attached is not asked again."""
+        gone = split(sent)[1]
+        self._attachments = tuple(a for a in self._attachments if a not in gone)
 
     # what it costs
 
@@ -162,9 +170,13 @@ class Attaching:
         return f"Too much: {tokens_text(needed, is_estimate=True)}{conversation}, and the context holds {room:,}"
 
 
-def _asks(listing: Listing) -> str:
-    tokens = tokens_text(sum(map(estimated, listing.attachments)), is_estimate=True)
-    return f"{listing}\n{tokens}. Attach them? y, n"
+def _all(listings: Sequence[Listing]) -> list[Attachment]:
+    return [attachment for listing in listings for attachment in listing.attachments]
+
+
+def _asks(listings: Sequence[Listing]) -> str:
+    tokens = tokens_text(sum(map(estimated, _all(listings))), is_estimate=True)
+    return "\n".join([*map(str, listings), f"{tokens}. Attach them? y, n"])
 
 
 def _count(attachment: Attachment, counts: dict[Attachment, int | None], session: ChatSession) -> None:

@@ -29,6 +29,7 @@ class Conversations:
     def __init__(self, app: ChatApp) -> None:
         self._app = app
         self.revising: int | None = None
+        self._revised = ""  # its question, as it was sent
         self._shown: Opened | None = None  # until the worker goes on with it, too
         self._left: int | None = None  # the worker may be in it for a while
 
@@ -203,8 +204,8 @@ class Conversations:
     async def _revise(self, typed: Typed) -> None:
         question = self._question(typed.value)
         if question is not None:
-            self.revising, text = question
-            self._app.attaching.give_back(text)
+            self.revising, self._revised = question
+            self._app.attaching.give_back(self._revised)
             self._app.status.hint(f"Question {self.revising}, edited, becomes a branch: Enter sends, Esc leaves it")
 
     async def reroll(self, number: str) -> None:
@@ -237,6 +238,7 @@ class Conversations:
         was, self.revising = self.revising, None
         if was is not None:
             self._app.input.clear()
+            self._app.attaching.take_back(self._revised)
             self._app.status.hint(f"Question {was} stays as it was")
         return was is not None
 

@@ -99,7 +99,7 @@ def text_row(part: Part, start: int, end: int, shaded: bool, search: Search | No
 
     for i, first, last in part.spans(start, end) if shaded else ():
         logprob = part.tokens[i].logprob
-        if not (part.given[i] or math.isnan(logprob)):
+        if not math.isnan(logprob):
             p = math.exp(min(0.0, logprob))
             paint(first + (text[first - start : first - start + 1] == " "), last, next(s for least, s, _ in SHADES if p >= least))
     if search is not None and search.words:

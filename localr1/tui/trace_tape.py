@@ -22,21 +22,19 @@ class Part:
 
     def __init__(self) -> None:
         self.length = 0
-        self.logprob, self.scored = 0.0, 0  # a sum, over those that were sampled
+        self.logprob, self.scored = 0.0, 0  # a sum, over those whose likelihood is known
         self.tokens: list[Token] = []
-        self.given: list[bool] = []
         self.starts: list[int] = []
         self.places: list[int] = []
         self._text = ""
         self._pieces: list[str] = []
 
-    def add(self, text: str, token: Token | None = None, given: bool = False, place: int = 0) -> None:
+    def add(self, text: str, token: Token | None = None, place: int = 0) -> None:
         if token is not None:
             self.tokens.append(token)
-            self.given.append(given)
             self.starts.append(self.length)
             self.places.append(place)
-            if not given and token.logprob <= 0:
+            if token.logprob <= 0:
                 self.logprob += token.logprob
                 self.scored += 1
         if text:
@@ -106,12 +104,12 @@ class Tape:
                 seconds = max(0.0, event.at_s - self._thought_s)
                 self._cutter.feed(text, logprob=known, seconds=seconds if token else 0.0, is_token=token is not None)
                 self._words = self._words or (bool(text) and not text.isspace())
-                self.thought.add(text, token, event.given, place)
+                self.thought.add(text, token, place)
                 self._thought_s = max(self._thought_s, event.at_s)
             else:
                 if text and not self.answer.length:
                     self._cutter.finish()
-                self.answer.add(text, token, event.given, place)
+                self.answer.add(text, token, place)
             self._last_s = max(self._last_s, event.at_s)
             if token is not None and not event.given:
                 self._first_sampled_s = self._first_sampled_s if self._sampled else event.at_s
@@ -126,7 +124,7 @@ class Tape:
         for place, w in enumerate(trace.tokens):
             own, other = (self.thought, self.answer) if w.part == "thought" else (self.answer, self.thought)
             text, more = (w.thought, w.answer) if w.part == "thought" else (w.answer, w.thought)
-            own.add(text, w.token, w.given, place)
+            own.add(text, w.token, place)
             if more:
                 other.add(more)
         if not trace.tokens:
@@ -190,10 +188,10 @@ class Tape:
         return max(0, bisect_right(self.steps, offset, key=lambda step: step.start) - 1)
 
     def least_certain(self, count: int) -> list[int]:
-        """Sampled tokens of the thought that were UNSURE, the least likely first."""
+        """Tokens of the thought that were UNSURE, the least likely first."""
         least, text, limit = [], self.thought.text, math.log(UNSURE)
         for i, token in enumerate(self.thought.tokens):
-            if token.logprob < limit and not self.thought.given[i]:
+            if token.logprob < limit:  # NaN: it was put there
                 start, end = self.thought.span(i)
                 if start < end and not text[start:end].isspace():
                     least.append(i)

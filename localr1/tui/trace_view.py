@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.reactive import reactive
 
 from localr1.keys import STEERING, TRACE, Keymap
-from localr1.trace.words import count
+from localr1.trace.words import count, shown
 from localr1.tui.status import Field
 from localr1.tui.trace_lines import DIM, REVERSE, SHADES, clean, step_in_cell
 from localr1.tui.trace_panels import Keys, Unsure
@@ -314,7 +314,7 @@ class TraceView(TraceRows, can_focus=True):
         self._copy("\n\n".join(filter(None, [self.tape.thought.text.strip(), self.tape.answer.text.strip()])), "thought and answer")
 
     def _copy(self, text: str, what: str) -> None:
-        self.app.copy_to_clipboard(text)
+        self.app.copy_to_clipboard(shown(text))  # whoever pastes it would have its control characters obeyed
         self.note = f"Copied {what}: {count(len(text), 'character')}"
 
     def _steer(self, action: Action) -> None:

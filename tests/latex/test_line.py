@@ -103,6 +103,7 @@ TABLE = [
     (r"\sum_{\substack{i < n \\ i > 0}} i", "∑_(i < n; i > 0) i"),
     (r"\begin{array}{r} 12 \\ +34 \\ \hline 46 \end{array}", "[12; +34; ―; 46]"),
     (r"2×3 ≤ 7", "2 × 3 ≤ 7"),
+    (r"\boxed{12,\!600} a\!b 1,\!2", "[ 12,600 ]ab1, 2"),
     # letters
     (r"\alpha\beta\Gamma\Omega", "αβΓΩ"),
     (r"\mathcal{L}(\mathbf{x}) \mathfrak{g} \mathbb{1}", "ℒ(x)𝔤𝟙"),

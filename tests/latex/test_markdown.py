@@ -31,6 +31,7 @@ def read(markdown: str, parser: MarkdownIt = WITH) -> list[str]:
         ("a\n\\[\nx\n\\]\nb", ["a", "F x", "b"]),
         ("$$x$$", ["F x"]),
         ("Use $HOME/bin:$PATH here, $a=$b too", ["Use $HOME/bin:$PATH here, $a=$b too"]),
+        ("${USER}:${HOME} and $x_1$", ["${USER}:${HOME} and x₁"]),
         ("the $n$th", ["the nth"]),
         ("\\[ x \\].", ["F x."]),
         ("1. a\n   \\[\n   x\n   y\n   \\]\n2. b", ["a", "F x\ny", "b"]),

@@ -198,6 +198,7 @@ def test_of_long_thoughts_a_part_at_a_time_is_compared(monkeypatch: pytest.Monke
         ("There are **3**.", "There are **4**.", False),
         (r"So \boxed{\frac{1}{2}}.", r"Hence **x**: \boxed{\frac{1}{2}}", True),
         (r"So \boxed{1}.", r"Hence \boxed{2}", False),
+        (r"So it is \boxed{\frac{1}{\sqrt{2}}}.", r"Thus \boxed{\frac{1}{\sqrt{2}}}", True),
         ("Yes, it is.", "yes,  it is", True),
         ("Yes.", "No.", False),
         ("Yes.", " ", None),

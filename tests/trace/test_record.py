@@ -55,6 +55,12 @@ def test_statistics() -> None:
     assert (empty.longest_step, empty.tokens_per_s is None, empty.mean_logprob, empty.thought_s) == (-1, False, None, 0.0)
 
 
+def test_kept_tokens_are_as_certain_as_they_were() -> None:
+    sampled = Written(Token(1, "Hm", -2.0), "thought", "Hm", "", False, 0.1)
+    kept, put_there = replace(sampled, given=True), Written(Token(2, "Wait,", math.nan), "thought", "Wait,", "", True, 0.1)
+    assert [i for i, _ in replace(trace(), tokens=(kept, put_there, sampled)).least_certain(9)] == [0, 2]
+
+
 def test_the_least_certain_tokens() -> None:
     found = trace()
     tokens = [replace(w, token=replace(w.token, logprob=-float(i == 2) - 0.1 * i)) for i, w in enumerate(found.tokens)]

@@ -215,6 +215,23 @@ async def test_nothing_of_an_answer_is_left_out_unseen():
         assert "[Answer]: 42" in text and "level11" in text and "The end. \ufffdabc <b>" in text
 
 
+async def test_numbers_and_products_are_the_models_own():
+    async with host() as (app, pilot):
+        await app.show("1. x = 2\n3. x = 4\n\n2\\*3: 2*3*4 and x*y*z, *this* and **that**s\n\n> 1. a\n> 1. b\n")
+        await settle(pilot)
+        text = "\n".join(app.lines())
+        assert " 1. x = 2\n 3. x = 4\n" in text and "2*3: 2*3*4 and x*y*z, this and thats" in text and " 1. a\n▌  2. b" in text
+
+
+@pytest.mark.parametrize("row", ["| 1 | $|x|$ | 3 |", "| 2 | `a || b` | true |"])
+async def test_a_table_with_more_cells_than_its_head_is_shown_as_written(row: str):
+    async with host() as (app, pilot):
+        await app.show(f"So:\n| n | e | v |\n|---|---|---|\n{row}\n\nThe end.\n\n| a |\n|---|\n| x \\| y |\n")
+        await settle(pilot)
+        text = "\n".join(app.lines())
+        assert row in text and "The end." in text and "│ x | y" in text
+
+
 async def test_the_mouse_over_a_table_obeys_nothing():
     app, _ = chat([*THINK, "| a | b |\n|---|---|\n| [/b] | x[i] |\n"])
     as_it_is_run = app._disable_tooltips

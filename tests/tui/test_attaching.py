@@ -131,6 +131,51 @@ async def test_a_folder_asks_first():
         assert "[file name]: src/b.py\n" in backend.decode(backend.seen[0])
 
 
+async def test_several_folders_ask_once():
+    Path("docs").mkdir()
+    Path("docs/c.md").write_text("c")
+    app, _ = chat([*THINK, "Fine"])
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: app.engine.session)
+        await send(app, pilot, "/file src docs")
+        await shows(app, "docs: 1 text file")
+        assert "src: 2 text files" in screen(app)
+        await press(pilot, "y")
+        await until(lambda: app.attaching)
+        assert [a.name for a in app.attaching._attachments] == ["src/a.py", "src/b.py", "docs/c.md"]
+
+
+async def test_what_a_revised_question_brought_goes_with_it():
+    app, backend = chat([*THINK, "Fine"], [*THINK, "More"], [*THINK, "Last"])
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: app.engine.session)
+        await send(app, pilot, "/file notes.txt")
+        await until(lambda: app.attaching)
+        await ask(app, pilot, "What does it say?")
+        for leave in ("escape", "clear"):
+            await send(app, pilot, "/revise")
+            await until(lambda: app.conversations.revising and app.attaching)
+            if leave == "escape":
+                await press(pilot, "escape")
+            else:
+                app.attaching.clear()
+                app.input.clear()
+            await until(lambda: app.conversations.revising is None)
+            assert not app.attaching
+        await ask(app, pilot, "And now?")
+        assert backend.decode(backend.seen[1]).count("[file name]") == 1 and app.engine.session.turns == 2
+
+
+async def test_a_question_that_looks_like_a_command_comes_back_as_a_question():
+    app, backend = chat([*THINK, "Fine"], context=60)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: app.engine.session)
+        app.input.text = '"""/new ' + "w" * 100 + '"""'
+        await press(pilot, "enter")
+        await until(lambda: app.turn is None and app.input.text)
+        assert app.input.text == '"""/new ' + "w" * 100 + '"""' and not backend.seen
+
+
 async def test_whoever_goes_on_typing_has_said_no():
     app, _ = chat()
     async with app.run_test(size=(80, 24)) as pilot:

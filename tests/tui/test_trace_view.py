@@ -192,16 +192,17 @@ async def test_search_that_finds_nothing_and_search_given_up():
         assert app.missed == []
 
 
-async def test_copy_gives_the_raw_text(monkeypatch: pytest.MonkeyPatch):
+async def test_copy_gives_the_text_without_what_a_terminal_would_obey(monkeypatch: pytest.MonkeyPatch):
     app, copied = Host(), []
     monkeypatch.setattr(app, "copy_to_clipboard", copied.append)
     async with app.run_test(size=(80, 24)) as pilot:
         await shown(app, pilot, trace(NASTY + "\n\nWait, no, that is not what was asked for.", "*An* \x1b[1manswer"))
         await press(pilot, "y")
         assert "Copied the step" in screen(app)
+        harmless = "[red]a[/red] [/ ␛[31mb␛]0;title␇ �2J �c �"
         await press(pilot, "G", "y", "Y")
         assert copied == [
-            NASTY + "\n\n", "*An* \x1b[1manswer", NASTY + "\n\nWait, no, that is not what was asked for.\n\n*An* \x1b[1manswer",
+            harmless + "\n\n", "*An* ␛[1manswer", harmless + "\n\nWait, no, that is not what was asked for.\n\n*An* ␛[1manswer",
         ]  # fmt: skip
 
 
