@@ -39,7 +39,7 @@ setup: $(VENV)/.app
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "localr1 needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1 || echo missing). Install one, then: make PYTHON=python3.12"; exit 1; }
-	$(if $(UV),$(UV) venv --quiet --python "$$(command -v $(PYTHON))" $(VENV),$(PYTHON) -m venv $(VENV))
+	$(if $(UV),$(UV) venv --quiet --python "$$(command -v $(PYTHON))" $(VENV),$(PYTHON) -m venv $(VENV)) || { rm -rf $(VENV); exit 1; }
 
 # A cache of built packages does not know how they were built: with it, an engine for a GPU could be the one for the CPU of an earlier build.
 $(VENV)/.app: $(SETUP_FILES) | $(VENV)/bin/python
@@ -53,8 +53,8 @@ $(VENV)/.test: $(VENV)/.app
 	$(INSTALL) --quiet --constraint $(CONSTRAINTS) --editable '.[test]'
 	@touch $@
 
-clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache
+clean:  # but not build, where training keeps what took days
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache
 
 # Train the bundled models anew from their seeds, stage by stage (assets/recipe); run again to resume.
 RECIPE = $(VENV)/bin/python assets/recipe

@@ -44,6 +44,24 @@ AGAIN = "download it again"
 CHANGED = "was written while it was read; run the same command again when nothing writes it"
 
 
+def repo_of(folder: Path) -> str:
+    """owner/name where the folder is a snapshot in the hub's cache, whose own name is a commit; else its name."""
+    folder = folder.resolve()
+    if folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--"):
+        return folder.parent.parent.name.removeprefix("models--").replace("--", "/")
+    return folder.name
+
+
+def model_name(folder: Path) -> str:
+    """What to call the model in a folder."""
+    return repo_of(folder).rpartition("/")[2]
+
+
+def source_files(folder: Path) -> list[Path]:
+    """What a model is made of: weights, configs, tokenizer and template. Nothing else that lies in its folder changes it."""
+    return [p for p in folder.iterdir() if p.suffix in (".safetensors", ".json", ".jinja") and p.is_file()]
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """Where one tensor lies: `begin` and `end` are byte offsets in `file`."""

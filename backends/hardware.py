@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def look(folder: Path | None = None) -> Machine:
     """
     import psutil
 
-    memory = psutil.virtual_memory()
+    total, available = memory()
     system, architecture, chip = platform.system(), platform.machine(), chip_name()
     physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     llamacpp, gpus = _llamacpp()
@@ -84,8 +85,8 @@ def look(folder: Path | None = None) -> Machine:
         chip=chip,
         architecture=architecture,
         unified_memory=system == "Darwin" and architecture == "arm64",
-        total_bytes=int(memory.total),
-        available_bytes=int(memory.available),
+        total_bytes=total,
+        available_bytes=available,
         physical_cores=physical,
         performance_cores=_sysctl_number("hw.perflevel0.physicalcpu") or physical,
         gpus=gpus,
@@ -93,6 +94,29 @@ def look(folder: Path | None = None) -> Machine:
         llamacpp=llamacpp,
         mlx=_mlx(system, architecture, chip),
     )
+
+
+def memory(cgroups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> tuple[int, int]:
+    """Bytes: in all, and those that can be had without swapping; within what a container allows. Source: Linux, cgroup-v2.rst."""
+    import psutil
+
+    found = psutil.virtual_memory()
+    total, available = int(found.total), int(found.available)
+    with suppress(OSError, ValueError, KeyError, StopIteration):
+        group = next(line[3:].strip("/") for line in own.read_text().splitlines() if line.startswith("0::"))
+        for folder in [cgroups / group, *(cgroups / group).parents]:
+            if not folder.is_relative_to(cgroups) or not (folder / "memory.max").exists():
+                continue
+            if (limit := (folder / "memory.max").read_text().strip()) != "max":
+                stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+                used = int((folder / "memory.current").read_text()) - int(stat["inactive_file"])  # cached files give way
+                total, available = min(total, int(limit)), min(available, max(0, int(limit) - used))
+    return total, available
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """Those that llama.cpp can use here."""
+    return _llamacpp()[1]
 
 
 def chip_name() -> str:

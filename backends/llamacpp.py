@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 import ctypes
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
@@ -36,7 +35,7 @@ from backends.base import (
 )  # fmt: skip
 from backends.gguf_header import FILE_TYPES
 from backends.likelihood import likelihood
-from backends.llamacpp_library import abort_callback, forget_log, library, logged_reason, model_params, threads
+from backends.llamacpp_library import abort_callback, library, load_model, logged_reason, model_params, threads
 from backends.memory import UBATCH_TOKENS
 from backends.plain_text import guard, harmless
 
@@ -70,11 +69,7 @@ class LlamaCppBackend:
         self._c = c = library()
         self._model: Any = None
         self._ctx: Any = None
-        forget_log()
-        params = model_params()
-        if gpu_layers is not None:
-            params.n_gpu_layers = gpu_layers
-        self._model = c.llama_model_load_from_file(os.fsencode(path), params)
+        self._model = load_model(path, model_params(), gpu_layers)
         if not self._model:
             raise ModelFileError(
                 f"{path} cannot be loaded: {logged_reason()}; it may be cut short or no GGUF file: fetch or convert it again"
@@ -108,7 +103,10 @@ class LlamaCppBackend:
             params.type_k = params.type_v = _CACHE_TYPES[kv]
         self._ctx = c.llama_init_from_model(self._model, params)
         if not self._ctx:
-            raise EngineError(f"llama.cpp cannot open a context of {params.n_ctx:,} tokens: {logged_reason()}; try a smaller --context")
+            raise EngineError(
+                f"llama.cpp cannot open a context of {params.n_ctx:,} tokens: {logged_reason()}; try a smaller --context"
+                + " or --kv f16" * (kv != "f16")
+            )
         self._memory = c.llama_get_memory(self._ctx)
 
     def _context_tokens(self, asked: int | None) -> int:
@@ -230,6 +228,7 @@ class LlamaCppBackend:
         prompt, began = len(ids), perf_counter()
         reused = self._keep_prefix(ids[:-1])  # the last token is computed again for its logits
         computed = self._compute(ids[reused:], cancel)
+        self._c.llama_synchronize(self._ctx)  # a GPU is still at it when llama_decode returns
         prefilled = perf_counter()
 
         new = 0
@@ -359,5 +358,8 @@ class LlamaCppBackend:
         import numpy as np
 
         logits = np.ctypeslib.as_array(self._c.llama_get_logits_ith(self._ctx, -1), (self._n_vocab,))
+        if not np.isfinite(logits[token]):
+            self._forget()
+            raise EngineError(f"{self.info.name} gives scores that are no numbers: its weights are damaged; download or convert it again")
         logprob, others = likelihood(logits, token, lambda other: self._piece(other).decode("utf-8", "replace"))
         return Token(token, text, logprob, others)

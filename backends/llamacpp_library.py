@@ -7,6 +7,7 @@ import os
 import sys
 from collections import deque
 from functools import lru_cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
@@ -50,6 +51,19 @@ def model_params() -> Any:
     return params
 
 
+def load_model(path: Path, params: Any, gpu_layers: int | None = None) -> Any:
+    """The model in a file, or None; `logged_reason` says why. `gpu_layers`: None for all, or none where a GPU is too small for them."""
+    c = library()
+    forget_log()
+    if gpu_layers is not None:
+        params.n_gpu_layers = gpu_layers
+    model = c.llama_model_load_from_file(os.fsencode(path), params)
+    if not model and gpu_layers is None and c.llama_supports_gpu_offload():
+        params.n_gpu_layers = 0
+        model = c.llama_model_load_from_file(os.fsencode(path), params)
+    return model
+
+
 def abort_callback() -> Any:
     """Tells the engine whether to stop, between the nodes of its graph: libc's strlen on `Cancel.address`.
 
@@ -78,7 +92,7 @@ def threads(model: Any) -> int:
 
 def logged_reason() -> str:
     """What the engine's log says went wrong, in one line."""
-    lines = [line.strip() for line in "".join(_log).splitlines() if line.strip()]
+    lines = [line.strip() for line in "".join(_log).splitlines() if line.strip(" .")]  # dots: how far loading is
     told = [line.split(": ", 1)[-1] for line in lines if "error" in line.lower() or "fail" in line.lower()]
     return (told or lines or ["the engine gave no reason"])[0].rstrip(".")
 

@@ -31,7 +31,7 @@ from backends.base import (
     common_prefix,
     room_behind,
 )  # fmt: skip
-from backends.checkpoint import short
+from backends.checkpoint import model_name, short
 from backends.likelihood import likelihood
 from backends.mlx_files import ModelFiles
 from backends.mlx_model import Network
@@ -76,7 +76,7 @@ class MlxBackend:
         self._net = net = Network(files, float32)
         self._mx = net.mx
         self.info = ModelInfo(
-            name=folder.resolve().name,
+            name=model_name(folder),
             architecture=net.config.model_type,
             base="",
             context_length=_affordable_context(net) if context is None else context,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from backends.base import BackendError, ChatFormat, EngineError, ModelFileError, Segment, Special
-from backends.checkpoint import AGAIN, read_json, short
+from backends.checkpoint import AGAIN, model_name, read_json, short
 from backends.plain_text import guard, harmless
 from backends.tokenizer_files import (
     TOKENIZER,
@@ -107,7 +107,7 @@ class Tokenizer:
         text = {i: t for t, i in added.items()}
         bos, eos = (text.get(ids[kind]) or engine.id_to_token(ids[kind]) or "" if kind in ids else "" for kind in ("bos", "eos"))
         chat = ChatFormat(chat_template(folder, settings) or "", bos, eos, frozenset(added))
-        return cls(folder.resolve().name, engine, added, own_ends | known_ends, chat, vocab_size)
+        return cls(model_name(folder), engine, added, own_ends | known_ends, chat, vocab_size)
 
     def encode(self, segments: Sequence[Segment]) -> list[int]:
         """Token ids; no BOS is added (the template writes it). Raises EngineError if a Special is no single token."""

@@ -130,15 +130,12 @@ def _matrix(order: Order) -> ImportanceMatrix | None:
 def _fitted(order: Order, size: str) -> tuple[ImportanceMatrix | None, fit_plan.Plan]:
     """The plan, and the importance matrix it was made with."""
     from quantize import calibrate
-    from quantize.dimensions import read_dimensions
     from quantize.fit import fit
     from quantize.fit_size import auto_budget, parse_size, size_text
-    from quantize.gguf_source import GgufSource
 
     budget = parse_size(size)
     if budget is None:
-        with open_source(order.source) as opened:
-            budget = auto_budget(opened if isinstance(opened, GgufSource) else read_dimensions(opened.config), order.context)
+        budget = auto_budget(order.source, order.context)
         _say(f"--fit auto: memory leaves {size_text(budget)} for the weights")
     matrix = None if order.imatrix is None else ImportanceMatrix.read(order.imatrix)
     text = None if order.text is None or order.text == BUILT_IN else calibrate.read_text(order.text)

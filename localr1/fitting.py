@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import platform
 import time
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import NamedTuple
 
 REST_BYTES = 10**9  # a context of a few thousand tokens, compute buffers, the program
@@ -27,10 +30,9 @@ class Bandwidth(NamedTuple):
 
 def machine() -> tuple[int, int]:
     """Bytes of memory: in all, and free now."""
-    import psutil
+    from backends.hardware import memory
 
-    memory = psutil.virtual_memory()
-    return int(memory.total), int(memory.available)
+    return memory()
 
 
 def is_apple_silicon() -> bool:
@@ -43,8 +45,23 @@ def needs(weight_bytes: float) -> int:
 
 
 def fits(weight_bytes: float) -> bool:
-    """In this machine's memory, whatever is open now: a download outlives that."""
-    return needs(weight_bytes) <= machine()[0] * (SHARE_APPLE if is_apple_silicon() else SHARE)
+    """In this machine's memory and its GPUs', whatever is open now: a download outlives that."""
+    if is_apple_silicon():
+        return needs(weight_bytes) <= machine()[0] * SHARE_APPLE
+    return needs(weight_bytes) <= machine()[0] * SHARE + _gpu_bytes()
+
+
+@cache
+def _gpu_bytes() -> int:
+    """What models may take of GPUs with memory of their own. The engine is asked only if it was built for one."""
+    engine = find_spec("llama_cpp")
+    built = (Path(engine.origin).parent / "lib").glob("*ggml-*") if engine is not None and engine.origin else ()
+    if not any(kind in file.name for file in built for kind in ("cuda", "vulkan", "hip", "sycl")):
+        return 0
+    from backends.hardware import gpus
+    from backends.memory import GPU_SHARE
+
+    return int(sum(GPU_SHARE * gpu.total_bytes for gpu in gpus() if not gpu.shared))
 
 
 def tokens_per_s(weight_bytes: float, bandwidth: Bandwidth) -> float:

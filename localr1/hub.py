@@ -108,6 +108,8 @@ def _of_alias(alias: Alias, quant: str, source: bool, form: Form | None) -> list
     if source:
         return [Wanted(alias.source.name, "safetensors", "")]
     bits = bits_of(f"-{quant}") if quant else ""
+    if form == "mlx" and quant and not bits:
+        raise HubError(f"{quant} is no quantization of MLX folders; give 4bit, 6bit, 8bit or bf16, or leave --format mlx away")
     mlx = Wanted(alias.mlx.name.format(bits=bits or "4bit"), "mlx", "")
     ggufs = [Wanted(repo.name, "gguf", quant) for repo in alias.gguf]
     if form == "mlx" or (form is None and bits and bits not in ("bf16", "fp16")):

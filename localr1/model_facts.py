@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import ModelFileError
-from backends.checkpoint import Checkpoint, read_json
+from backends.checkpoint import Checkpoint, read_json, repo_of
 from localr1 import paths
 from localr1.aliases import alias_of
 from localr1.choosing import Form, gguf_models, quant_of
@@ -173,13 +173,6 @@ def _elements(checkpoint: Checkpoint, name: str, packing: dict[str, Any]) -> int
         group = _number((own if isinstance(own, dict) else packing).get("group_size")) or 64
         return math.prod(checkpoint.shape(f"{module}.scales")) * group
     return 0 if last in ("weight_scale_inv", "weight_scale") else math.prod(checkpoint.shape(name))
-
-
-def repo_of(folder: Path) -> str:
-    """owner/name where the folder is a snapshot in the hub's cache, else its own name."""
-    if folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--"):
-        return folder.parent.parent.name.removeprefix("models--").replace("--", "/")
-    return folder.resolve().name
 
 
 def _base(name: str, said: str) -> str:

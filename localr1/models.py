@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from backends.base import Backend, BackendError, ModelFileError
+from backends.checkpoint import model_name, source_files
 from localr1 import __version__, library, paths
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def resolve(name: str | None, backend: Asked = "auto") -> ModelSpec:
         files = sorted(path.glob("*.gguf"))
         if files and not (path / "config.json").exists():
             raise ModelFileError(f"{path} is a folder of GGUF files; name one of them, for example {files[0]}")
-        return ModelSpec(path.resolve().name, "folder", path)
+        return ModelSpec(model_name(path), "folder", path)
     if path.is_file():
         from backends.gguf_header import MAGIC
 
@@ -129,9 +130,21 @@ def open_model(spec: ModelSpec, wanted: Wanted = Wanted(), say: Tell = lambda li
     path = converted(spec, say, decision.convert)
     try:
         return _llamacpp(path, machine, spec, wanted)
-    except ModelFileError:  # our own file, damaged since: make it again
-        path.unlink(missing_ok=True)
+    except ModelFileError:
+        if not _is_damaged(path):
+            raise  # for want of memory, say
+        path.unlink(missing_ok=True)  # our own file: make it again
         return _llamacpp(converted(spec, say, decision.convert), machine, spec, wanted)
+
+
+def _is_damaged(file: Path) -> bool:
+    from quantize.gguf_reader import read_gguf_header
+
+    try:
+        read_gguf_header(file)
+    except ModelFileError as error:
+        return not isinstance(error.__cause__, OSError)
+    return False
 
 
 def _llamacpp(path: Path, machine: Machine, spec: ModelSpec, wanted: Wanted) -> Backend:
@@ -179,15 +192,14 @@ def converted_file(spec: ModelSpec, form: str) -> Path:
 
 
 def _stem(spec: ModelSpec) -> str:
-    from localr1.model_facts import repo_of
-
     folder = spec.path.resolve()  # by whatever name it was asked for
-    return f"{repo_of(folder).rpartition('/')[2]}-{_digest(str(folder))}"
+    return f"{model_name(folder)}-{_digest(str(folder))}"
 
 
 def _state(folder: Path) -> str:
-    """Differs when a file of the folder does (name, size or time), or the converter."""
-    return __version__ + repr(sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in folder.iterdir() if p.is_file()))
+    """Differs when a file that is converted does (name, size or time), or the converter."""
+    files = [*source_files(folder), *(p for p in folder.iterdir() if p.name == "README.md")]  # which the file's metadata are made of
+    return __version__ + repr(sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files))
 
 
 def _digest(text: str) -> str:

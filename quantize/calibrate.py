@@ -8,7 +8,6 @@ Source: tools/imatrix/imatrix.cpp@ggml-org/llama.cpp.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from backends.base import Cancel, EngineError, ModelFileError
-from backends.llamacpp_library import forget_log, library, logged_reason, model_params, threads
+from backends.llamacpp_library import library, load_model, logged_reason, model_params, threads
 from backends.plain_text import guard, harmless
 from quantize.activations import Activations
 from quantize.errors import QuantizeError
@@ -138,8 +137,7 @@ class _Engine:
         self._failure: BaseException | None = None
         self._passed = self._last = 0  # multiplications of this chunk so far, and of the whole chunk before it
         self._callback = c.ggml_backend_sched_eval_callback(self._watch)  # C keeps no reference of its own
-        forget_log()
-        self._model = c.llama_model_load_from_file(os.fsencode(model), model_params())
+        self._model = load_model(model, model_params())
         if not self._model:
             raise ModelFileError(
                 f"{model} cannot be loaded: {logged_reason()}; it may be cut short or no GGUF file: fetch or convert it again"

@@ -12,7 +12,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from backends.checkpoint import Checkpoint
+from backends.checkpoint import Checkpoint, source_files
 from quantize import calibrate
 from quantize.convert import _processors, open_source
 from quantize.errors import QuantizeError, TargetError
@@ -264,7 +264,7 @@ class _Chooser:
 
 def _state(source: Path) -> str:
     """Differs when the source does: names, sizes and times of its files."""
-    files = [source] if source.is_file() else [path for path in source.iterdir() if path.is_file()]
+    files = [source] if source.is_file() else source_files(source)
     return repr((str(source.resolve()), sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)))
 
 

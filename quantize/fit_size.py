@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from backends.base import DEFAULT_CONTEXT
 from backends.checkpoint import Checkpoint
 from quantize.convert import plan_job
-from quantize.dimensions import DeepseekDimensions, Model
 from quantize.errors import QuantizeError
 from quantize.fit_plan import Plan, assigned
 from quantize.gguf_file import ALIGNMENT
@@ -22,7 +21,6 @@ from quantize.safetensors_folder import FolderWriter
 if TYPE_CHECKING:
     from quantize.fit_targets import FitTarget
 
-REST_BYTES = 10**9  # what is not weights and cache, of the memory that is free
 _A_SIZE = "give one such as 6GB, 5.5GiB, 900MB or auto"
 
 
@@ -34,6 +32,8 @@ def parse_size(text: str) -> int | None:
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([kmgt]?)(i?)b?", given)
     if found is None or (found[3] and not found[2]):
         raise QuantizeError(f"{text!r} is no size; {_A_SIZE}")
+    if len(given) > 30:
+        raise QuantizeError(f"{text[:20]}... is no size; {_A_SIZE}")
     size = int(float(found[1]) * (1024 if found[3] else 1000) ** " kmgt".index(found[2] or " "))
     if size < 1:
         raise QuantizeError(f"{text!r} is nothing; {_A_SIZE}")
@@ -44,40 +44,24 @@ def size_text(nbytes: int) -> str:
     return f"{nbytes / 1e9:,.2f} GB" if nbytes >= 10**9 else f"{nbytes / 1e6:,.2f} MB"
 
 
-def memory_budget(available_bytes: int, cache_bytes_per_token: int, context_tokens: int, rest_bytes: int = REST_BYTES) -> int:
-    """What memory leaves for weights. Raises QuantizeError if that is nothing."""
-    needed = cache_bytes_per_token * context_tokens + rest_bytes
-    if needed >= available_bytes:
+def auto_budget(source: Path, context: int | None = None) -> int:
+    """What this machine's memory leaves for weights, as it is now, beside so many tokens; without a number, beside what the model has, up
+    to 32,768. It is what opening the result will find free. Raises QuantizeError, ModelFileError."""
+    from backends.hardware import look
+    from backends.memory import free_bytes, room_for_weights
+    from backends.model_file import describe
+
+    machine, shape = look(), describe(source).shape
+    if shape is None:
+        raise QuantizeError(f"{source} does not say how much memory a context takes; give a size instead of auto")
+    tokens = min(shape.context, DEFAULT_CONTEXT) if context is None else context
+    room = room_for_weights(machine, shape, tokens)
+    if not room:
         raise QuantizeError(
-            f"{size_text(available_bytes)} of memory are free, and a context of {context_tokens:,} tokens takes {size_text(needed)} "
-            "beside the weights; close programs, choose a smaller --context, or give a size"
+            f"{size_text(free_bytes(machine))} of memory are free, and a context of {tokens:,} tokens takes that beside the weights; close "
+            "programs, choose a smaller --context, or give a size"
         )
-    return available_bytes - needed
-
-
-def cache_bytes_per_token(d: Model | GgufSource) -> int:
-    """Keys and values in F16; of latent attention, the latent and the rotated key. Raises ModelFileError: a GGUF file does not say."""
-    if isinstance(d, GgufSource):
-        latent = d.count("attention.kv_lora_rank", 0)
-        width = latent + d.count("rope.dimension_count") if latent else 0
-        if not width:
-            heads = d.count("attention.head_count")
-            key = d.count("attention.key_length", d.count("embedding_length") // max(1, heads))
-            width = d.count("attention.head_count_kv", heads) * (key + d.count("attention.value_length", key))
-        return 2 * d.count("block_count") * width
-    if isinstance(d, DeepseekDimensions):
-        return 2 * d.layers * (d.kv_rank + d.rotated)
-    return 2 * d.layers * d.kv_heads * 2 * d.head_dim
-
-
-def auto_budget(d: Model | GgufSource, context_tokens: int | None = None) -> int:
-    """For this machine as it is now, and so many tokens; without a number, what the model has, up to 32,768. Raises QuantizeError,
-    ModelFileError."""
-    import psutil
-
-    trained = d.count("context_length") if isinstance(d, GgufSource) else d.context
-    tokens = min(trained, DEFAULT_CONTEXT) if context_tokens is None else context_tokens
-    return memory_budget(int(psutil.virtual_memory().available), cache_bytes_per_token(d), tokens)
+    return room
 
 
 class Sizes:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backends.checkpoint import read_json
+from backends.checkpoint import model_name, read_json
 from quantize.dimensions import number
 from quantize.gguf_file import Kind, Metadata, TensorInfo, Value, real, text, texts, uint
 
@@ -40,7 +40,7 @@ def general_metadata(folder: Path, config: dict[str, Any], tensors: Sequence[Ten
     .languages. `tensors` are those of the file. The folder's README.md (a model card) may be missing."""
     parameters = sum(math.prod(tensor.shape) for tensor in tensors)
     card = read_card(folder / "README.md")
-    own_name = os.fsencode(folder.resolve().name).decode("utf-8", "replace")  # a folder's name need not be Unicode
+    own_name = os.fsencode(model_name(folder)).decode("utf-8", "replace")  # a folder's name need not be Unicode
     known: dict[str, str] = {}
     ids = [config.get("_name_or_path"), own_name]
     for model_id in ids:

@@ -60,7 +60,7 @@ def read_gguf_header(path: Path) -> GgufHeader:
     except FileNotFoundError:
         raise ModelFileError(f"{path}: no such file") from None
     except OSError as error:
-        raise ModelFileError(f"{path}: cannot be read ({error.strerror})") from None
+        raise ModelFileError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 class _Reader:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from backends.base import EngineError, ModelFileError
-from backends.llamacpp_library import forget_log, library, logged_reason, threads
+from backends.llamacpp_library import library, load_model, logged_reason, threads
 from quantize.formats import BY_GGML_TYPE, Format
 from quantize.ggml_graph import _library, _op_codes, _Tensor, _weight_name
 
@@ -38,14 +37,10 @@ class LiveModel:
         self._model: Any = None
         self._ctx: Any = None
         _op_codes()  # checks the layout of tensors
-        forget_log()
         params = c.llama_model_default_params()
         params.load_mode = _NO_MAPPING
         params.use_extra_bufts = False  # no repacked weights, which could not be read and written as they are in the file
-        self._model = c.llama_model_load_from_file(os.fsencode(path), params)
-        if not self._model and c.llama_supports_gpu_offload():  # its memory may be too small
-            params.n_gpu_layers = 0
-            self._model = c.llama_model_load_from_file(os.fsencode(path), params)
+        self._model = load_model(path, params)
         if not self._model:
             raise ModelFileError(f"{path} cannot be loaded: {logged_reason()}; convert it again, or free memory")
         try:

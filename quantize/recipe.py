@@ -296,7 +296,7 @@ def _sensitive(i: int, n: int) -> bool:
 # ------------------------------------------------------------------------------------------------- the tensors
 
 _KINDS = (
-    ("attn_v.weight", "value"), ("attn_k.weight", "key"), ("attn_q.weight", "query"), ("attn_output.weight", "attention out"),
+    ("attn_v.weight", "value"), ("attn_kv_b.weight", "value"), ("attn_k.weight", "key"), ("attn_q.weight", "query"), ("attn_output.weight", "attention out"),
     ("ffn_up", "up"), ("ffn_gate", "gate"), ("ffn_down", "down"),
 )  # fmt: skip
 

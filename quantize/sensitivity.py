@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -100,7 +101,7 @@ class Measurements:
 
     def __setitem__(self, key: str, value: Any) -> None:
         self.values[key] = value
-        part = self.path.with_suffix(".part")
+        part = self.path.with_suffix(f".{os.getpid()}.part")  # another process may be measuring, too
         try:
             part.write_text(json.dumps(self.values), encoding="utf-8")
             part.replace(self.path)

@@ -278,6 +278,16 @@ def test_being_terminated_leaves_no_half_written_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_nohup_is_heard() -> None:
+    script = (
+        "import os, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); from localr1.cli import main; main(['settings']); "
+        "os.kill(os.getpid(), signal.SIGHUP); print('goes on')"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(localr1.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, env=environment)
+    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["goes on"])
+
+
 def test_an_importance_matrix_is_made_kept_and_used_again(tmp_path: Path) -> None:
     from quantize.calibrate import corpus
 

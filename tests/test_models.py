@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from backends.base import ModelFileError
+from backends.reference.backend import ReferenceBackend
 from localr1 import paths
 from localr1.models import ModelSpec, converted, converted_file, open_model, resolve
 
@@ -73,6 +74,35 @@ def test_a_damaged_conversion_is_made_again(folder: Path) -> None:
     with open_model(spec, say=said.append) as backend:
         assert backend.info.format == "Q8_0"
     assert said
+
+
+def test_a_conversion_that_cannot_be_opened_for_another_reason_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, said = resolve(str(folder)), list[str]()
+    made = converted(spec, lambda line: None)
+    monkeypatch.setattr("backends.llamacpp.load_model", lambda *_: None)
+    with pytest.raises(ModelFileError, match="cannot be loaded"):
+        open_model(spec, say=said.append)
+    assert made.exists() and not any("converting" in line for line in said)
+
+
+def test_what_is_put_beside_a_model_does_not_change_it(folder: Path) -> None:
+    spec = resolve(str(folder))
+    before = converted_file(spec, "Q8_0")
+    for name in ("out.gguf", ".DS_Store", "notes.txt"):
+        (folder / name).write_text("x")
+    assert converted_file(spec, "Q8_0") == before
+    (folder / "tokenizer_config.json").touch()
+    assert converted_file(spec, "Q8_0") != before
+
+
+def test_a_model_of_the_hub_is_called_by_its_repository(tmp_path: Path) -> None:
+    snapshot = tmp_path / "models--deepseek-ai--DeepSeek-R1-Distill-Qwen-1.5B" / "snapshots" / "ad9f0ae0864d7fbcd1cd905e3c6c5b069cc8b562"
+    shutil.copytree(paths.assets() / "r1-tiny", snapshot)
+    spec = resolve(str(snapshot))
+    assert spec.name == "DeepSeek-R1-Distill-Qwen-1.5B"
+    with ReferenceBackend(snapshot) as reference, open_model(spec) as llama:
+        assert reference.info.name == spec.name
+        assert llama.info.name == "DeepSeek R1 Distill Qwen 1.5B"
 
 
 def test_an_unusable_cache_folder_is_one_clear_error(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

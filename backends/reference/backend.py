@@ -29,7 +29,7 @@ from backends.base import (
     common_prefix,
     room_behind,
 )
-from backends.checkpoint import Checkpoint
+from backends.checkpoint import Checkpoint, model_name
 from backends.likelihood import likelihood
 from backends.reference.config import parse_config
 from backends.reference.model import Model
@@ -164,7 +164,7 @@ def _model_info(folder: Path, checkpoint: Checkpoint, architecture: str, context
     for name in weights:
         dtypes[checkpoint.dtype(name)] += checkpoint.nbytes(name)
     return ModelInfo(
-        name=folder.resolve().name,
+        name=model_name(folder),
         architecture=architecture,
         base="",
         context_length=context,

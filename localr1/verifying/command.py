@@ -10,6 +10,7 @@ from pathlib import Path
 from time import perf_counter
 
 from backends.base import ModelFileError
+from backends.checkpoint import model_name
 from localr1 import paths
 from localr1.files import write_whole
 from localr1.models import resolve
@@ -27,7 +28,7 @@ def verify(model: str | None, as_json: bool) -> bool:
             _one_thread()
             return tell(run_checks(bundle_checks(paths.assets(), scratch)), "the bundle", begun_s, as_json)
         subject = _subject(model, scratch)
-        return tell(run_checks(subject_checks(subject)), subject.folder.resolve().name, begun_s, as_json)
+        return tell(run_checks(subject_checks(subject)), model_name(subject.folder), begun_s, as_json)
 
 
 def verify_teacher(model: str | None, problems: int, as_json: bool, as_markdown: bool, svg: Path | None) -> bool:
@@ -51,7 +52,7 @@ def verify_teacher(model: str | None, problems: int, as_json: bool, as_markdown:
         if as_markdown:
             put(markdown(found, lines))
             return passed(lines)
-        return tell(lines, subject.folder.resolve().name, begun_s, as_json)
+        return tell(lines, model_name(subject.folder), begun_s, as_json)
 
 
 def _one_thread() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from backends import hardware
 from backends.base import EngineError
-from backends.hardware import disk_free, install_command, look
+from backends.hardware import disk_free, install_command, look, memory
 
 
 def test_this_machine(tmp_path: Path) -> None:
@@ -24,6 +24,21 @@ def test_this_machine(tmp_path: Path) -> None:
     assert machine.mlx.here == (machine.mlx.missing == "")
     if sys.platform == "linux":
         assert not machine.unified_memory and not machine.apple_gpu
+
+
+def test_memory_within_a_container(tmp_path: Path) -> None:
+    """As Linux tells it of a group of processes and those around it."""
+    whole, _ = memory(tmp_path / "none", tmp_path / "none")
+    inner = tmp_path / "docker" / "1234"
+    inner.mkdir(parents=True)
+    (tmp_path / "own").write_text("0::/docker/1234\n")
+    for folder, most in ((tmp_path / "docker", "500000000"), (inner, "max")):
+        (folder / "memory.max").write_text(f"{most}\n")
+        (folder / "memory.current").write_text("300000000\n")
+        (folder / "memory.stat").write_text("anon 100000000\ninactive_file 150000000\n")
+    assert memory(tmp_path, tmp_path / "own") == (500_000_000, 350_000_000)
+    (tmp_path / "docker" / "memory.max").write_text("max\n")
+    assert memory(tmp_path, tmp_path / "own")[0] == whole > 500_000_000
 
 
 def test_importing_and_looking_is_cheap() -> None:

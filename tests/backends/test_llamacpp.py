@@ -2,10 +2,13 @@
 
 import math
 import os
+import struct
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from time import perf_counter
+from typing import Any
 
 import numpy as np
 import psutil
@@ -14,6 +17,8 @@ import pytest
 from backends import llamacpp_library
 from backends.base import Cancel, End, EngineError, ModelFileError, PromptTooLong, Sampling, Special, Text, Token
 from backends.llamacpp import PREFILTER, LlamaCppBackend
+from backends.llamacpp_library import library, logged_reason
+from quantize.gguf_reader import read_gguf_header
 
 GREEDY = Sampling(temperature=0, max_tokens=48)
 PROMPT = [
@@ -366,3 +371,43 @@ def test_a_tiny_model_runs_on_one_thread(student_gguf: Path, monkeypatch: pytest
 def test_the_kernels_that_crash_are_not_used(monkeypatch: pytest.MonkeyPatch, system: bytes, repacks: bool) -> None:
     monkeypatch.setattr(llamacpp_library.library(), "llama_print_system_info", lambda: system)
     assert llamacpp_library.model_params().use_extra_bufts == repacks
+
+
+def test_damaged_weights_are_told_and_not_written_as_text(student_gguf: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.gguf"
+    data = bytearray(student_gguf.read_bytes())
+    norm = next(t for t in read_gguf_header(student_gguf).tensors if t.name == "output_norm.weight")
+    data[norm.begin : norm.begin + 4 * norm.shape[0]] = norm.shape[0] * struct.pack("<f", math.nan)
+    damaged.write_bytes(data)
+    with LlamaCppBackend(damaged) as backend, pytest.raises(EngineError, match="weights are damaged"):
+        run(backend, backend.encode(PROMPT))
+
+
+def test_what_a_gpu_computes_is_waited_for_before_time_is_told(student: LlamaCppBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    real = student._c.llama_synchronize
+    monkeypatch.setattr(student._c, "llama_synchronize", lambda ctx: (calls.append("waits"), real(ctx)))
+    monkeypatch.setattr("backends.llamacpp.perf_counter", lambda: (calls.append("clock"), perf_counter())[1])
+    run(student, student.encode(PROMPT), Sampling(temperature=0, max_tokens=1))
+    assert calls[:3] == ["clock", "waits", "clock"]
+
+
+def test_a_gpu_that_is_too_small_is_left_out(student_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    c, tried = library(), list[int]()
+    real = c.llama_model_load_from_file
+
+    def small(path: bytes, params: Any) -> Any:
+        tried.append(params.n_gpu_layers)
+        return real(path, params) if params.n_gpu_layers == 0 else None
+
+    monkeypatch.setattr(c, "llama_model_load_from_file", small)
+    monkeypatch.setattr(c, "llama_supports_gpu_offload", lambda: True)
+    LlamaCppBackend(student_gguf).close()
+    assert tried[1:] == [0]
+    with pytest.raises(ModelFileError, match="cannot be loaded"):
+        LlamaCppBackend(student_gguf, gpu_layers=3)  # as planned: no other way is tried
+
+
+def test_the_engines_reason_is_told_without_its_dots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backends.llamacpp_library._log", ["...", "....\n", "K cache type q8_0 does not divide 48\n"])
+    assert logged_reason() == "K cache type q8_0 does not divide 48"

@@ -88,6 +88,14 @@ def test_what_fits_depends_on_the_machine(near: Hub, weights: bytes, monkeypatch
     assert hub.plan("r1:1.5b").quant == "Q2_K"
     monkeypatch.setattr(fitting, "machine", lambda: (10**9, 10**9))
     assert not hub.plan("r1:1.5b").fits
+    monkeypatch.setattr(fitting, "_gpu_bytes", lambda: 10**9)  # beside it, a GPU with memory of its own
+    assert hub.plan("r1:1.5b").fits
+
+
+def test_mlx_folders_have_quantizations_of_their_own() -> None:
+    with pytest.raises(hub_errors.HubError, match="Q6_K is no quantization of MLX folders; give 4bit"):
+        hub.wanted("r1:7b", quant="Q6_K", form="mlx")
+    assert hub.wanted("r1:7b", quant="8bit", form="mlx")[0].repo.endswith("-8bit")
 
 
 def test_a_second_place_is_tried(near: Hub, weights: bytes) -> None:

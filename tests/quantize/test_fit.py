@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,19 @@ import pytest
 
 from backends.base import Text
 from backends.compare import compare, read
+from backends.hardware import look
 from backends.llamacpp import LlamaCppBackend
+from backends.memory import plan
+from backends.model_file import describe
 from localr1 import paths
 from quantize import calibrate, sensitivity
 from quantize import fit as fit_module
 from quantize import unquantized as unquantized_module
 from quantize.convert import convert
-from quantize.dimensions import read_dimensions
 from quantize.errors import QuantizeError, TargetError
 from quantize.fit import Fitted, fit
 from quantize.fit_plan import HEADER, table
-from quantize.fit_size import auto_budget, cache_bytes_per_token, memory_budget, parse_size
+from quantize.fit_size import auto_budget, parse_size
 from quantize.gguf_reader import read_gguf_header
 from quantize.live_model import LiveModel
 from quantize.recipe import MIXES
@@ -80,28 +83,24 @@ def test_sizes(text, size):
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "GB", "-1GB", "6 GBs", "1e9", "6iB", "0", "0.1B", "nan", "six", "6GB 7GB", "٦GB"])
+@pytest.mark.parametrize("text", ["", "GB", "-1GB", "6 GBs", "1e9", "6iB", "0", "0.1B", "nan", "six", "9" * 400, "6GB 7GB", "٦GB"])
 def test_what_is_no_size(text):
     with pytest.raises(QuantizeError, match="give one such as 6GB"):
         parse_size(text)
 
 
-def test_what_memory_leaves():
-    assert memory_budget(16 * 10**9, 28_672, 32_768) == 16 * 10**9 - 28_672 * 32_768 - 10**9
-    with pytest.raises(QuantizeError, match=r"1\.50 GB of memory are free, and a context of 32,768 tokens takes 1\.94 GB"):
-        memory_budget(1_500_000_000, 28_672, 32_768)
-
-
-def test_auto_budget_of_this_machine(make_golden, monkeypatch):
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), dict(available=3 * 10**9)))
-    config = json.loads((paths.assets() / "r1-tiny" / "config.json").read_text())
-    student = read_dimensions(config)
-    assert cache_bytes_per_token(student) == 4 * 2 * (64 + 64) * 2
-    assert auto_budget(student) == 2 * 10**9 - 2048 * 4096  # no longer a context than the model has
-    assert auto_budget(read_dimensions(config | dict(max_position_embeddings=131_072))) == 2 * 10**9 - 2048 * 32_768
-    assert auto_budget(student, 100) == 2 * 10**9 - 2048 * 100
-    v3 = read_dimensions(json.loads((make_golden("deepseek_v3").folder / "config.json").read_text()))
-    assert cache_bytes_per_token(v3) == 2 * v3.layers * (v3.kv_rank + v3.rotated)
+def test_auto_is_what_opening_the_result_finds_free(monkeypatch):
+    source = paths.assets() / "r1-tiny"
+    free = 10**9
+    monkeypatch.setattr("backends.hardware.memory", lambda: (16 * 10**9, free))
+    for context in (None, 100):
+        tokens = context or 4096
+        model = replace(describe(source), bytes=auto_budget(source, context))
+        assert plan(look(), model, tokens).fits
+        assert not plan(look(), replace(model, bytes=model.bytes + 1), tokens).fits
+    free = 260 << 20
+    with pytest.raises(QuantizeError, match=r"4\.19 MB of memory are free, and a context of 4,096 tokens takes that"):
+        auto_budget(source)
 
 
 # ------------------------------------------------------------------------------------------------------------- measuring
@@ -149,7 +148,8 @@ def test_gains_between_probed_layers():
 
 
 def test_measurements_outlive_the_process(tmp_path):
-    kept = Measurements(tmp_path / "x.json")
+    kept, other = Measurements(tmp_path / "x.json"), tmp_path / "x.part"
+    other.mkdir()  # as if in use by another process
     kept["a"] = 1.5
     assert "a" in Measurements(tmp_path / "x.json") and Measurements(tmp_path / "x.json")["a"] == 1.5
     (tmp_path / "x.json").write_text('{"a": 1.')

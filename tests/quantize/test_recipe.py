@@ -114,6 +114,14 @@ def test_names():
     assert fitting(FORMATS["Q4_K"], (3, 96)).format.name == "Q5_0" and fitting(FORMATS["Q4_K"], (3, 100)).format.name == "F16"
 
 
+def test_keys_and_values_in_one_matrix_count_as_values():
+    """Of DeepSeek's models, in files made before llama.cpp took the two apart; with 8 experts, as llama_model_quantize has it."""
+    from quantize.recipe import Traits
+
+    names = [(f"blk.{i}.attn_kv_b.weight", (512, 256)) for i in range(8)]
+    assert {choice.format.name for choice in choose(MIXES["Q4_K_M"], names, Traits(8, 1, 8, False))} == {"Q8_0"}
+
+
 def test_the_order_of_tensors_does_not_matter():
     from quantize.recipe import Traits
 
