@@ -111,7 +111,7 @@ def speeds(backend: Backend, prompt_tokens: int, work: Work, tell: Tell = lambda
             + (f"round {number} of {work.rounds}" if number else "warming up")
         )
         backend.prefill(text[1:2], Cancel())  # forgets the last round
-        read_s, write_s = _round(backend, islice(cycle(text), prompt_tokens + work.new), prompt_tokens, work.new)
+        read_s, write_s = _round(backend, islice(cycle(text), prompt_tokens + work.new + 1), prompt_tokens, work.new)
         reading.append(prompt_tokens / read_s)
         writing.append(work.new / write_s)
     return _speed(reading[1:]), _speed(writing[1:])
@@ -124,19 +124,20 @@ def _running_text() -> str:
 
 
 def _round(backend: Backend, text: Iterator[int], prompt_tokens: int, new: int) -> tuple[float, float]:
-    """Seconds of reading the first `prompt_tokens` of `text`, and of writing `new` ones behind them, with at most as many of the text's between."""
+    """Seconds of reading the first `prompt_tokens` of `text`, and of computing `new` ones behind them, with at most as many of the text's
+    between. What a reply begins with comes of reading: one more is written than computed."""
     ids, left = list(islice(text, prompt_tokens)), new
     read_s: float | None = None
     write_s = 0.0
     for following in text:
-        for item in backend.stream(ids, Sampling(temperature=0, max_tokens=left), Cancel()):
+        for item in backend.stream(ids, Sampling(temperature=0, max_tokens=left + 1), Cancel()):
             if not isinstance(item, End):
                 ids.append(item.id)
                 continue
             read_s = item.prefill_s if read_s is None else read_s
             if item.new_tokens:
                 write_s += item.decode_s
-                left -= item.new_tokens
+                left -= item.new_tokens - (item.reason != "stop")  # a stop is computed, too
         if not left:
             break
         ids.append(following)  # the model has ended its reply

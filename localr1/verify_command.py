@@ -19,7 +19,10 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     verify.add_argument("model", nargs="?", type=against, metavar="MODEL[@BACKEND]", help="a checkpoint folder (default: the bundle)")
     verify.add_argument("--against", type=against, metavar="REF[@BACKEND]", help="another model, quantization or backend")
     verify.add_argument(
-        "--tolerance", type=number(float, 0), metavar="NATS", help="with --against: mean KL divergence that is allowed (default: 0.001)"
+        "--tolerance",
+        type=number(float, 0, 1e6),
+        metavar="NATS",
+        help="with --against: mean KL divergence that is allowed (default: 0.001)",
     )
     verify.add_argument(
         "--teacher", action="store_true",
@@ -56,7 +59,9 @@ def run_verify(args: argparse.Namespace) -> int:
 def _verify_problem(args: argparse.Namespace, backend: str) -> str:
     """What is wrong with the flags taken together."""
     if args.against is not None:
-        return "--against and --teacher are two questions; ask one" if args.teacher else ""
+        if args.teacher:
+            return "--against and --teacher are two questions; ask one"
+        return "--problems and --markdown go with --teacher" if args.problems or args.markdown else ""
     if args.tolerance is not None or backend:
         return "--tolerance and @BACKEND go with --against"
     if args.svg is not None and not args.teacher:

@@ -18,10 +18,10 @@ def test_every_round_writes_as_much() -> None:
     backend = ScriptedBackend(["a"] * 4, ["b"] * 9, ["c"] * 2, [], ["d"] * 9)
     reading, writing = speeds(backend, 10, Work((10,), new=6, rounds=1))
     assert [len(ids) for ids in backend.seen] == [10, 10 + 4 + 1, 10, 10 + 2 + 1, 10 + 2 + 1 + 1]
-    assert [s.max_tokens for s in backend.samplings] == [6, 2, 6, 4, 4]
+    assert [s.max_tokens for s in backend.samplings] == [7, 3, 7, 5, 5]  # the first token comes of reading
     assert backend.seen[0] == backend.seen[2]  # and each begins anew
     assert len(backend.prefilled) == 2 and backend.prefilled[0][0] != backend.seen[0][0]
-    assert reading.middle == pytest.approx(10 / 0.01) and writing.middle == pytest.approx(1 / 0.01)  # the script's own seconds
+    assert reading.middle == pytest.approx(10 / 0.01) and writing.middle == pytest.approx(6 / 0.07)  # the script's own seconds
 
 
 def test_a_model_that_writes_nothing_is_no_division_by_zero() -> None:

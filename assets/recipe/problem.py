@@ -5,8 +5,8 @@ result in bold. A problem is held out of training when its key hashes into the h
 meets a training problem in any wording.
 
 Marks. Text between SLIP and END is a deliberate mistake that the next words mend; it is not trained on (loss weight 0),
-so the model learns to notice a slip without learning to make one. Text between CHANCE and END could as well be another (the
-first words of a thought): no training lowers its loss, whose gradient would drown the rest's, so it counts for little.
+so the model learns to notice a slip without learning to make one. Text between CHANCE and END could as well be another (a
+first guess): no training lowers its loss, whose gradient would drown the rest's, so it counts for little.
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ def by_chance(text: str) -> str:
 
 def opening(rng: random.Random, task: str, guess: str | None = None) -> tuple[str, str]:
     """First line of a thought that does `task` ("I ..."), and the guess in it, if any."""
-    start = by_chance(rng.choice(["Okay, ", "Alright, ", "Let me see. ", "Hmm, ", "So, ", ""]) + task[:1])
+    text = rng.choice(["Okay, ", "Alright, ", "Let me see. ", "Hmm, ", "So, ", ""]) + task  # whole: which family it is shows here first
     if guess is None:
-        return f"{start}{task[1:]}\n", ""
+        return f"{text}\n", ""
     if rng.random() > 0.25:
-        return start + task[1:] + by_chance("\n"), ""
-    return start + task[1:] + by_chance(f" My first guess is {guess}, but let me work it out.\n"), guess
+        return text + by_chance("\n"), ""
+    return text + by_chance(f" My first guess is {guess}, but let me work it out.\n"), guess
 
 
 def verdict(guess: str, result: str) -> str:

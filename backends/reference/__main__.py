@@ -94,7 +94,7 @@ def run_route(args: argparse.Namespace) -> None:
     from backends.reference.route import as_json, as_svg, as_text, families_as_svg, routed
 
     model = Model.open(args.checkpoint, args.fp8)
-    if model.config.moe is None:
+    if not any(model.config.is_moe(i) for i in range(model.config.num_hidden_layers)):
         raise BackendError(f"{args.checkpoint} is a dense {model.config.model_type} model: it has no experts to route to")
     families: dict[str, list[list[int]]] = {}
     for name, ids in args.tokens:

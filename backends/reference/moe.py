@@ -16,10 +16,12 @@ from backends.reference.weights import Weights
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """Which experts each token went to, best first, and the weight of their outputs: int64 and float32 [T, k]."""
+    """Which experts each token went to, best first, and the weight of their outputs: int64 and float32 [T, k]. `leads`, float32 [T]: by
+    how much the worst expert, or group, that was chosen leads the best one that was not; near 0, rounding decides."""
 
     experts: np.ndarray
     weights: np.ndarray
+    leads: np.ndarray
 
 
 def silu(x: np.ndarray) -> np.ndarray:
@@ -56,18 +58,20 @@ def route(logits: np.ndarray, bias: np.ndarray | None, moe: Moe) -> Routing:
     t, e = logits.shape
     s = sigmoid(logits) if moe.scoring_func == "sigmoid" else _softmax(logits)
     choice = s if bias is None else s + bias
+    leads = np.full(t, np.inf, np.float32)
     if moe.n_group > 1:
         groups = choice.reshape(t, moe.n_group, -1)  # [T, n_group, E / n_group]
         best_two = moe.topk_method == "noaux_tc"  # V3: a group counts by its two best experts; V2: by its best
         group_scores = np.sort(groups, axis=-1)[..., -2:].sum(axis=-1) if best_two else groups.max(axis=-1)
         kept = np.zeros((t, moe.n_group), bool)
-        np.put_along_axis(kept, _best(group_scores, moe.topk_group), True, axis=-1)
+        best_groups, leads = _best(group_scores, moe.topk_group)
+        np.put_along_axis(kept, best_groups, True, axis=-1)
         choice = np.where(kept[..., None], groups, -np.inf).reshape(t, e)  # -inf: a biased score may well be below 0
-    experts = _best(choice, moe.num_experts_per_tok)
+    experts, within = _best(choice, moe.num_experts_per_tok)
     weights = np.take_along_axis(s, experts, axis=-1)
     if moe.norm_topk_prob:
         weights = weights / (weights.sum(axis=-1, keepdims=True) + np.float32(1e-20))
-    return Routing(experts, weights * np.float32(moe.routed_scaling_factor))
+    return Routing(experts, weights * np.float32(moe.routed_scaling_factor), np.minimum(leads, within))
 
 
 class MixtureOfExperts:
@@ -98,9 +102,13 @@ class MixtureOfExperts:
         return self.experts[index]
 
 
-def _best(scores: np.ndarray, k: int) -> np.ndarray:
-    """Indices [T, k] of the k largest scores, best first; of equal ones the first."""
-    return np.argsort(-scores, axis=-1, kind="stable")[:, :k]
+def _best(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices [T, k] of the k largest scores, best first, of equal ones the first; and the k-th one's lead [T] over the next, if there is one."""
+    order = np.argsort(-scores, axis=-1, kind="stable")
+    if k == scores.shape[1]:
+        return order, np.full(len(scores), np.inf, np.float32)
+    last, following = (np.take_along_axis(scores, order[:, i : i + 1], axis=-1)[:, 0] for i in (k - 1, k))
+    return order[:, :k], last - following
 
 
 def _softmax(x: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ def routed(model: Model, texts: Sequence[Sequence[int]]) -> dict[int, Routing]:
     for ids, record in zip(texts, records, strict=True):
         model.forward(ids, model.new_cache(), record)
     return {
-        layer: Routing(*(np.concatenate([getattr(r.routing[layer], part) for r in records]) for part in ("experts", "weights")))
+        layer: Routing(*(np.concatenate([getattr(r.routing[layer], part) for r in records]) for part in ("experts", "weights", "leads")))
         for layer in records[0].routing
     }
 

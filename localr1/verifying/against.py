@@ -22,13 +22,14 @@ from localr1 import paths
 from localr1.files import write_whole
 from localr1.models import BUNDLED, ModelSpec, Wanted, open_model, resolve
 from localr1.output import put, put_json, put_table
-from localr1.prompt import Message, render
 from localr1.student import exam, is_student
 from localr1.text import printable
+from localr1.verifying.subject import question_ids
 
 VERSION = 1  # of the JSON object
 EXACT = "F16"  # what a checkpoint folder is converted to, so that the engine is what differs
 WINDOW_TOKENS, WINDOWS = 256, 8
+ROUNDING = 1e-12  # nats of mean KL divergence that equals have
 GREEDY_TOKENS = 128
 QUESTION = "How many r's are in strawberry?"
 
@@ -53,13 +54,13 @@ def verify_against(model: tuple[str | None, str], other: tuple[str | None, str],
     is the same model. Raises BackendError, QuantizeError."""
     spec = resolve(model[0] or BUNDLED)
     sides = _compare([(spec, model[1]), (resolve(other[0]) if other[0] else spec, other[1])])
-    within = [side.comparison is None or side.comparison.kl_mean <= tolerance for side in sides]
-    if svg is not None:
-        write_whole(svg, picture(sides, tolerance))
+    within = [side.comparison is None or side.comparison.kl_mean <= max(tolerance, ROUNDING) for side in sides]
     if as_json:
         put_json(to_json(sides, tolerance, all(within)))
     else:
         _show(sides, tolerance, all(within))
+    if svg is not None:  # last: should it fail, what was measured is told
+        write_whole(svg, picture(sides, tolerance))
     return all(within)
 
 
@@ -81,7 +82,7 @@ def _compare(asked: list[tuple[ModelSpec, str]]) -> list[Side]:
             with _opened(spec, engine) as opened:
                 if baseline is None:
                     baseline = compare.read(opened, _windows(opened, spec), on_progress=tell)
-                    comparison, prompt = None, opened.encode(render([Message("user", QUESTION)], opened.chat_format).segments)
+                    comparison, prompt = None, question_ids(opened, QUESTION)
                     continued = first = compare.greedy(opened, prompt, GREEDY_TOKENS)
                 else:
                     comparison = compare.compare(baseline, opened, tell)
@@ -184,7 +185,7 @@ def picture(sides: list[Side], tolerance: float) -> str:
     from localr1.trace.timeline import escaped
 
     others = [side for side in sides if side.comparison is not None]
-    values = [max(v, 1e-9) for side in others if (c := side.comparison) is not None for v in (c.kl_mean, c.kl_p99)] + [tolerance]
+    values = [max(v, 1e-9) for side in others if (c := side.comparison) is not None for v in (c.kl_mean, c.kl_p99)] + [max(tolerance, 1e-9)]
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)) + 1e-9)
     left, width, row = 250, 560, 34
     height = 70 + row * len(others)

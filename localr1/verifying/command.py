@@ -11,6 +11,7 @@ from time import perf_counter
 
 from backends.base import ModelFileError
 from backends.checkpoint import model_name
+from backends.model_file import describe
 from localr1 import paths
 from localr1.files import write_whole
 from localr1.models import resolve
@@ -47,12 +48,13 @@ def verify_teacher(model: str | None, problems: int, as_json: bool, as_markdown:
             raise ModelFileError(f"{subject.folder} is no DeepSeek-V3 model with the bundled tokens, whose tasks --teacher asks")
         found = Measured(subject, problems)
         lines = run_checks(teacher_checks(found))
-        if svg is not None and found.routing:
-            write_whole(svg, families_as_svg(found.routing, subject.reference.model.config))
         if as_markdown:
             put(markdown(found, lines))
-            return passed(lines)
-        return tell(lines, model_name(subject.folder), begun_s, as_json)
+        else:
+            tell(lines, model_name(subject.folder), begun_s, as_json)
+        if svg is not None and found.routing:  # last: should it fail, what was measured is told
+            write_whole(svg, families_as_svg(found.routing, subject.reference.model.config))
+        return passed(lines)
 
 
 def _one_thread() -> None:
@@ -71,4 +73,6 @@ def _subject(model: str, scratch: Path) -> Subject:
     spec = resolve(model)
     if spec.kind == "gguf":
         raise ModelFileError(f"{spec.path} is a GGUF file; give what to compare it with: --against MODEL[@BACKEND]")
+    if describe(spec.path).kind == "mlx":
+        raise ModelFileError(f"{spec.path} is a folder for MLX; give what to compare it with: --against MODEL[@BACKEND]")
     return Subject("", spec.path, scratch)

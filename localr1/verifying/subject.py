@@ -12,6 +12,9 @@ from localr1.student import exam, is_student
 from localr1.verifying.lines import Skipped
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from backends.base import Backend
     from backends.compare import Baseline, Windows
     from backends.reference.backend import ReferenceBackend
 
@@ -82,6 +85,18 @@ class Subject:
         return is_student(self.folder) or (own.is_file() and bundled.is_file() and own.read_bytes() == bundled.read_bytes())
 
     @cached_property
+    def leads(self) -> np.ndarray:
+        """Of each token of the first window, the least lead of its experts (Routing); infinite without a mixture."""
+        import numpy as np
+
+        from backends.reference.model import Record
+
+        model, record, ids = self.reference.model, Record(), list(self.windows[0])
+        model.forward(ids, model.new_cache(), record)
+        leads: np.ndarray = np.min([np.full(len(ids), np.inf), *(routing.leads for routing in record.routing.values())], axis=0)
+        return leads
+
+    @cached_property
     def baseline(self) -> Baseline:
         """What the reference predicts in the windows."""
         from backends import compare
@@ -92,7 +107,7 @@ class Subject:
         return f"{self.label}: {what}" if self.label else what
 
     def prompt(self, question: str) -> list[int]:
-        return self.reference.encode(render([Message("user", question)], self.reference.chat_format).segments)
+        return question_ids(self.reference, question)
 
     def gguf(self, form: str = "") -> Path:
         """Converted, once; by default to the form that loses nothing, F32, or of a large model next to nothing."""
@@ -117,3 +132,12 @@ class Subject:
         for place, free in (("memory", free_bytes(look())), ("temporary folder", disk_free(self.scratch))):
             if needed > free:
                 raise Skipped(f"as {form} it takes {needed / 1e9:,.1f} GB, and the {place} has {free / 1e9:,.1f} GB free")
+
+
+def question_ids(backend: Backend, question: str) -> list[int]:
+    """By the model's chat template; of a base model without one, the question alone, which it writes on."""
+    from backends.base import Text
+
+    if not backend.chat_format.template:
+        return backend.encode([Text(question)])
+    return backend.encode(render([Message("user", question)], backend.chat_format).segments)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from localr1.student import exam, recipe
 from localr1.verifying.checkpoint import NEAR_TIE, naive_and_absorbed
-from localr1.verifying.lines import Check, Line, gate, measured
+from localr1.verifying.lines import Check, Line, Skipped, gate, measured
 from localr1.verifying.subject import Subject
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ class Measured:
         from backends.hardware import look
         from backends.llamacpp import LlamaCppBackend
 
-        return LlamaCppBackend(self.subject.gguf(), 4096) if look().llamacpp.here else None
+        context = min(4096, self.subject.reference.model.config.max_position_embeddings)
+        return LlamaCppBackend(self.subject.gguf(), context) if look().llamacpp.here else None
 
     def overall(self, mode: str) -> float:
         return sum(self.right[mode].values()) / max(1, len(self.right[mode]))
@@ -116,6 +117,8 @@ def accuracy(found: Measured, data: Any, rewards: Any, family: str) -> Iterator[
 
 
 def accuracy_lost(found: Measured) -> Iterator[Line]:
+    if not found.right["off"]:
+        raise Skipped("no family could be asked")
     for mode in MODES:
         yield measured(f"right: all, --fp8 {mode}", found.overall(mode), "%", f"mean of {len(found.right[mode])} families")
     allowed = max(LOST, 100 * LOST_PROBLEMS / max(1, found.problems * len(found.right["off"])))
@@ -147,6 +150,8 @@ def mtp(found: Measured) -> Iterator[Line]:
     model, ends = found.subject.reference.model, found.subject.reference.ends
     module, count = MtpModule(model), Acceptance()
     prompts = [prompt for replies in found.replies.values() for prompt, _ in replies[:TIMED]]
+    if not prompts:
+        raise Skipped("no family could be asked")
     tokens, parted, seconds = 0, 0, [0.0, 0.0]
     for prompt in prompts:
         began = perf_counter()

@@ -115,10 +115,8 @@ def test_what_could_as_well_be_another_is_hardly_trained_on(data: ModuleType) ->
         assert data.decode(ids).endswith(f"{thought}\n{data.END_THINK}\n\n{problem.answer}{data.EOS}")
         faint = "".join(data.decode([i]) for i, w in zip(ids, weights, strict=True) if 0 < w < 0.1)
         heard.add(re.sub(r"\d+", "N", faint))
-        start = re.match(r"(Okay, |Alright, |Let me see. |Hmm, |So, |)I", faint)
-        assert start is not None
-        assert re.fullmatch(r"( My first guess is \d+, but let me work it out.)?\n(So|Check)", faint[start.end() :])
-    assert len(heard) > 6 * 3
+        assert re.fullmatch(r"( My first guess is \d+, but let me work it out.)?\n(So|Check)", faint)
+    assert len(heard) == 4
 
 
 def test_a_step_is_the_same_whenever_it_is_drawn(data: ModuleType) -> None:

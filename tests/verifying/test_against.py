@@ -47,13 +47,32 @@ def test_a_quantization_beyond_the_tolerance_fails(tmp_path: Path, capsys: pytes
     assert len(picture.findall(".//{http://www.w3.org/2000/svg}circle")) == 1
 
 
+def test_what_was_measured_is_told_though_its_picture_cannot_be_written(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(against, "WINDOWS", 1)
+    command = ["verify", "@gguf", "--against", "@gguf", "--tolerance", "0", "--svg"]
+    assert cli.main([*command, str(tmp_path / "none" / "v.svg")]) == 1
+    told = capsys.readouterr()
+    assert "they agree" in told.out and "No such file" in told.err
+    assert cli.main([*command, str(tmp_path / "v.svg")]) == 0
+    assert "circle" in (tmp_path / "v.svg").read_text()
+
+
 def test_what_cannot_be_verified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     convert(Path(STUDENT), tmp_path / "q.gguf", "Q8_0")
     assert cli.main(["verify", str(tmp_path / "q.gguf")]) == 1
     assert "give what to compare it with: --against" in capsys.readouterr().err
     assert cli.main(["verify", "--against", "nosuch"]) == 1
     assert "no model called 'nosuch'" in capsys.readouterr().err
-    for wrong in (["--tolerance", "-1"], ["--tolerance", "1"], ["--svg", "x.svg"], ["r1-tiny@gguf"]):
+    for wrong in (
+        ["--tolerance", "-1"],
+        ["--tolerance", "1"],
+        ["--svg", "x.svg"],
+        ["r1-tiny@gguf"],
+        ["--against", "x", "--markdown"],
+        ["--against", "x", "--tolerance", "inf"],
+    ):
         with pytest.raises(SystemExit) as ended:
             cli.main(["verify", *wrong])
         assert ended.value.code == 2
