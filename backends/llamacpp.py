@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 # the others hold at temperature 0.6 is measured in the tests; it is far below the 5% that top-p cuts off anyway.
 PREFILTER = 128
 
-_CACHE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8}  # ggml_type
+_CACHE_TYPES = {"f16": 1, "q4_0": 2, "q8_0": 8}  # ggml_type
 _CONTROL, _USER_DEFINED, _UNKNOWN = 8, 16, 1  # llama_token_attr
 _ABORTED = 2  # llama_decode's result after the abort callback said yes
 

@@ -15,8 +15,8 @@ from backends.base import DEFAULT_CONTEXT
 from backends.hardware import Machine
 from backends.model_file import ModelFile, Shape
 
-CacheType = Literal["f32", "f16", "q8_0", "q4_0"]
-CACHE_BYTES = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}  # of one value
+CacheType = Literal["f16", "q8_0", "q4_0"]
+CACHE_BYTES = {"f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}  # of one value
 UBATCH_TOKENS = 512  # computed at once: llama.cpp's n_ubatch
 CONTEXT_STEP = 256  # llama.cpp rounds a context up to a multiple
 LEAST_CONTEXT = 2048  # with less, a reasoning model cannot finish a thought
@@ -79,7 +79,7 @@ def compute_bytes(shape: Shape, context: int, kv: CacheType = "f16") -> int:
     """
     batch = min(UBATCH_TOKENS, context)
     hidden, mask = shape.hidden, context / 2
-    output = shape.vocabulary + (2 if kv in ("f16", "f32") else 3) * hidden
+    output = shape.vocabulary + (2 if kv == "f16" else 3) * hidden
     dense = 3 * shape.feed_forward
     attention = 2 * shape.heads * shape.key
     experts = 0

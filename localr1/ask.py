@@ -13,7 +13,7 @@ from backends.base import Backend
 from localr1.chat import ChatSession
 from localr1.endings import why_it_ended
 from localr1.history import History
-from localr1.text import json_text
+from localr1.output import put_json
 from localr1.turn import Event, Rules, TurnEnd
 from localr1.writing import Writer, interrupt_cancels, write_reply
 
@@ -54,7 +54,7 @@ def _print_text(events: Iterator[Event], rules: Rules) -> TurnEnd:
 
 def _print_json(model: Loaded, events: Iterator[Event]) -> TurnEnd:
     turn = next(e for e in events if isinstance(e, TurnEnd))
-    print(json_text(_as_object(model, turn)), flush=True)
+    put_json(_as_object(model, turn))
     return turn
 
 

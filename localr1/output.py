@@ -21,7 +21,13 @@ def put(text: str, end: str = "\n") -> None:
 
 
 def put_json(value: object) -> None:
-    put(json_text(value).encode("utf-8", "backslashreplace").decode())  # of half a character, JSON's own escape
+    """Exact in any encoding: what it lacks, and half a character, by JSON's own escapes."""
+    text = json_text(value)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json_text(value, ascii_only=True)
+    put(text)
 
 
 def console() -> Console:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from localr1.files import write_whole
-from localr1.text import json_text, printable
+from localr1.output import put_json
+from localr1.text import printable
 from quantize.convert import Report, open_source
 from quantize.errors import TargetError
 from quantize.evaluate import Evaluation
@@ -32,7 +33,7 @@ def show(report: Report, evaluation: Evaluation | str, plan: Plan | None = None,
     Raises TargetError if the page cannot be written.
     """
     if as_json:
-        print(json_text(report_json(report, evaluation, plan)))
+        put_json(report_json(report, evaluation, plan))
     else:
         if plan is not None:
             _print_plan(plan)

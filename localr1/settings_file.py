@@ -58,7 +58,6 @@ def _text(path: Path) -> str | None:
 
 def parse(text: str, path: Path) -> SettingsFile:
     """Raises SettingError."""
-    from localr1.keys import clash
     from localr1.toml_edit import places
 
     tree = _tree(text, path)
@@ -77,8 +76,6 @@ def parse(text: str, path: Path) -> SettingsFile:
 
     models = tree.pop("models", {})
     general, own = layer(tree), dict[str, Layer]()
-    if found := clash({key.partition(".")[2]: str(keys) for key, keys in general.values.items() if key.startswith("keys.")}):
-        problems.append((general.lines[f"keys.{found[0]}"], found[1]))
     problems += _clashes(general)
     for name, tables in models.items() if isinstance(models, dict) else [("NAME", None)]:
         if isinstance(tables, dict):

@@ -14,6 +14,6 @@ def printable(text: str) -> str:
     return _UNSAFE.sub(lambda m: chr(0x2400 + ord(m[0])) if ord(m[0]) < 0x20 else "\ufffd", text)
 
 
-def json_text(value: object) -> str:
+def json_text(value: object, ascii_only: bool = False) -> str:
     """`value` as indented JSON. Exact, and harmless on a terminal: what `printable` would replace is written as \\uXXXX."""
-    return _UNSAFE.sub(lambda m: f"\\u{ord(m[0]):04x}", json.dumps(value, ensure_ascii=False, indent=2))
+    return _UNSAFE.sub(lambda m: f"\\u{ord(m[0]):04x}", json.dumps(value, ensure_ascii=ascii_only, indent=2))

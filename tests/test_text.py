@@ -1,8 +1,13 @@
 """Model text must not be able to drive the terminal."""
 
+import io
 import json
+import sys
 import unicodedata
 
+import pytest
+
+from localr1.output import put_json
 from localr1.text import json_text, printable
 
 HOSTILE = "a\x1b[31mred\x1b]0;title\x07\x9b2J\rover\x08\x00\u202eright\u2066to\u200fleft\u2028line\ufeff"
@@ -32,3 +37,12 @@ def test_json_is_exact_and_harmless() -> None:
     text = json_text({"answer": HOSTILE})
     assert json.loads(text) == {"answer": HOSTILE}
     assert controls(text) == {"\n"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
+def test_json_is_exact_in_any_encoding(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="replace")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    value = {"answer": "π ≈ 3, é 😀 \ud800 \x1b"}
+    put_json(value)
+    assert json.loads(stdout.buffer.getvalue().decode(encoding)) == value  # type: ignore[attr-defined]

@@ -2,7 +2,8 @@
 
 A family is a function `rng -> Problem`: a question in some wording, a worked thought in R1's manner, an answer with its
 result in bold. A problem is held out of training when its key hashes into the held-out twentieth, so evaluation never
-meets a training problem in any wording.
+meets a training problem in any wording. (Small talk's key is its question as typed, which other case and politeness make
+another one; so do swapped terms of a sum.)
 
 Marks. Text between SLIP and END is a deliberate mistake that the next words mend; it is not trained on (loss weight 0),
 so the model learns to notice a slip without learning to make one. Text between CHANCE and END could as well be another (a
