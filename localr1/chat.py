@@ -101,7 +101,8 @@ class ChatSession:
         *before, question, answer = history
         try:
             reply = self._reply(before, question.content, self.rules)
-            reply.tokens, reply.by_text = list(tokens), not (tokens and self._speaks(tokens))
+            opened = any(written.token.text == THINK for written in tokens)  # by the model, or by its template, which may be another here
+            reply.tokens, reply.by_text = list(tokens), not (tokens and opened != reply.opens_thought and self._speaks(tokens))
             if reply.by_text:
                 reply.tokens = []
                 list(Turn(self.backend, reply, self.rules, Start(segments=self._spelled(reply, answer)), lambda: False).begin())

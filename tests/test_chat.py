@@ -9,7 +9,7 @@ from test_reasoning import CASES
 from backends.base import Cancel, End, EngineError, PromptTooLong, Sampling, Segment, Text, Token
 from localr1.chat import ChatSession
 from localr1.prompt import Message, PromptError
-from localr1.steering import think_longer
+from localr1.steering import same_thought, think_longer
 from localr1.turn import AnswerDelta, Event, Rules, ThoughtDelta, TurnEnd
 from localr1.writing import Writer, write_reply
 from scripted import TEMPLATE, ScriptedBackend
@@ -260,6 +260,17 @@ def test_the_same_model_with_another_context_can_steer_what_it_wrote() -> None:
     larger.decode, larger.encode = before.backend.decode, before.backend.encode  # type: ignore[method-assign]
     session = ChatSession(larger, before.rules, before)
     assert not session.last_reply().by_text and session.context_tokens == before.context_tokens
+
+
+def test_the_same_model_with_a_template_that_leaves_the_thought_to_it_can_steer_too() -> None:
+    before = ChatSession(ScriptedBackend(REPLY))
+    run(before, "first")
+    other = ScriptedBackend(["again"], template=TEMPLATE.replace("<think>\n", ""))
+    other._ids = before.backend._ids  # type: ignore[attr-defined]
+    session = ChatSession(other, before.rules, before)
+    assert session.last_reply().by_text and session.last_reply().thought.strip() == "Hmm, two r."
+    list(session.steer(same_thought(session.last_reply(), other)))
+    assert session.history[-1] == Message("assistant", "again", session.last_reply().thought)
 
 
 def test_an_answer_after_a_loop_is_written_when_it_is_known_to_be_one() -> None:
