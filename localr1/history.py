@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from localr1 import paths
 from localr1.chat import ChatSession
 from localr1.trace.record import Made, Trace
-from localr1.turn import Event, TurnEnd
+from localr1.turn import Event, Reply, TurnEnd
 
 if TYPE_CHECKING:
     from localr1.store.store import Store
@@ -79,27 +79,29 @@ class History:
         """The same events, kept on their way. `after`: of a reply that follows so many turns (-1: all but the last), in place of those
         behind them, which stay as a branch. What goes on is what went on before where the engine fails: its fragment is a branch."""
         trace: Trace | None = None
+        reply: Reply | None = None  # the session forgets one that breaks off
         began, saved, before, failed = now(), monotonic(), self.path, False
         try:
             for event in events:
-                assert session.reply is not None
+                reply = session.reply
+                assert reply is not None
                 if trace is None:
-                    trace = Trace.of(session.reply, made_by(session), began)
+                    trace = Trace.of(reply, made_by(session), began)
                     self._begin(trace, after)
                 if isinstance(event, TurnEnd):  # the first event, too, of a reply without a token
                     self.new_tokens += event.end.new_tokens
-                    self.trace = trace = Trace.of(session.reply, trace.made, began, event)
+                    self.trace = trace = Trace.of(reply, trace.made, began, event)
                     self._save(trace)
                 elif monotonic() - saved > SAVE_EVERY_S:
-                    self._save(Trace.of(session.reply, trace.made, began))
+                    self._save(Trace.of(reply, trace.made, began))
                     saved = monotonic()
                 yield event
         except Exception:
             failed = True
             raise
         finally:
-            if trace is not None and not trace.ended.reason and session.reply is not None:  # it broke off
-                self._save(Trace.of(session.reply, trace.made, began))
+            if trace is not None and not trace.ended.reason and reply is not None:  # it broke off
+                self._save(Trace.of(reply, trace.made, began))
                 if failed:
                     self._go_back(before)
 
