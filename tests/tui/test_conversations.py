@@ -428,6 +428,8 @@ async def test_the_bundled_model_chats_follows_up_edits_regenerates_quits_and_re
 
         await send(first, pilot, "What is 907 + 195?")
         await over(1, 1)
+        session = first.engine.session
+        await until(lambda: len(session.backend._cached) < session.context_tokens - 5, "the next prompt is prepared: without the thought")
         await send(first, pilot, "And 907 + 196?")
         await over(2, 2)
         assert first.last.end.end.reused_tokens > 20  # of the turn before
@@ -450,6 +452,7 @@ async def test_the_bundled_model_chats_follows_up_edits_regenerates_quits_and_re
         await until(lambda: isinstance(second.screen, ConversationsScreen) and second.screen.chosen)
         await press(pilot, "enter")
         await taken_over(second, 2)
+        await until(lambda: second.engine.session.reply)  # a moment after its history
         assert second.engine.session.history == said and second.engine.session.reply.ids == ids and not second.engine.session.reply.by_text
         await send(second, pilot, "/again")
         await until(lambda: second.turn is None and second.last.over and second.last.end.given_tokens > 0, limit_s=30)
