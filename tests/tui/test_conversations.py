@@ -429,7 +429,9 @@ async def test_the_bundled_model_chats_follows_up_edits_regenerates_quits_and_re
         await send(first, pilot, "What is 907 + 195?")
         await over(1, 1)
         session = first.engine.session
-        await until(lambda: len(session.backend._cached) < session.context_tokens - 5, "the next prompt is prepared: without the thought")
+        await until(
+            lambda: 20 < len(session.backend._cached) < session.context_tokens - 5, "the next prompt is prepared: without the thought"
+        )
         await send(first, pilot, "And 907 + 196?")
         await over(2, 2)
         assert first.last.end.end.reused_tokens > 20  # of the turn before
