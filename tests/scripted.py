@@ -9,7 +9,20 @@ from typing import Self
 
 import numpy as np
 
-from backends.base import Cancel, ChatFormat, End, EndReason, ModelInfo, PromptTooLong, Sampling, Segment, Special, Token, common_prefix
+from backends.base import (
+    Cancel,
+    ChatFormat,
+    End,
+    EndReason,
+    EngineError,
+    ModelInfo,
+    PromptTooLong,
+    Sampling,
+    Segment,
+    Special,
+    Token,
+    common_prefix,
+)
 
 BOS, EOS, USER, ASSISTANT = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>"
 ADDED = frozenset({BOS, EOS, USER, ASSISTANT, "<think>", "</think>"})
@@ -92,3 +105,13 @@ class ScriptedBackend:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+class BreakingBackend(ScriptedBackend):
+    """Its engine fails at a text "!"."""
+
+    def stream(self, ids: Sequence[int], sampling: Sampling, cancel: Cancel) -> Iterator[Token | End]:
+        for item in super().stream(ids, sampling, cancel):
+            if isinstance(item, Token) and item.text == "!":
+                raise EngineError("out of memory")
+            yield item

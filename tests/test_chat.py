@@ -1,18 +1,18 @@
 """A turn: its events, its history, its budget; the backend is a script."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 from test_reasoning import CASES
 
-from backends.base import Cancel, End, EngineError, PromptTooLong, Sampling, Segment, Text, Token
+from backends.base import Cancel, EngineError, PromptTooLong, Sampling, Segment, Text
 from localr1.chat import ChatSession
 from localr1.prompt import Message, PromptError
 from localr1.steering import same_thought, think_longer
 from localr1.turn import AnswerDelta, Event, Rules, ThoughtDelta, TurnEnd
 from localr1.writing import Writer, write_reply
-from scripted import TEMPLATE, ScriptedBackend
+from scripted import TEMPLATE, BreakingBackend, ScriptedBackend
 
 REPLY = ["Hmm", ", two", " r", ".", "\n", "</think>", "\n\n", "There", " are", " **2**", "."]
 
@@ -36,18 +36,8 @@ def test_a_turn_streams_thought_then_answer() -> None:
     assert sum(e.token is not None for e in events if not isinstance(e, TurnEnd)) == len(REPLY)
 
 
-class _Breaks(ScriptedBackend):
-    """Where the script says BREAK."""
-
-    def stream(self, ids: Sequence[int], sampling: Sampling, cancel: Cancel) -> Iterator[Token | End]:
-        for item in super().stream(ids, sampling, cancel):
-            if isinstance(item, Token) and item.text == "BREAK":
-                raise EngineError("the GPU is gone")
-            yield item
-
-
 def test_after_a_reply_broke_off_the_one_before_it_is_steered() -> None:
-    session = ChatSession(_Breaks(REPLY, ["Hm", "</think>", "second"], ["I", "BREAK"], ["</think>", "again"]))
+    session = ChatSession(BreakingBackend(REPLY, ["Hm", "</think>", "second"], ["I", "!"], ["</think>", "again"]))
     run(session, "one")
     run(session, "two")
     with pytest.raises(EngineError):

@@ -6,18 +6,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from backends.base import Cancel, End, EngineError, Sampling, Token
+from backends.base import EngineError
 from localr1.chat import ChatSession
 from localr1.history import SAVE_EVERY_S, History
 from localr1.store.schema import StoreError
 from localr1.store.store import Store
 from localr1.turn import TurnEnd
-from scripted import ScriptedBackend
+from scripted import BreakingBackend, ScriptedBackend
 
 REPLY = ["Two", " r's", "</think>", "Two"]
 
@@ -28,7 +27,7 @@ from pathlib import Path
 from localr1.chat import ChatSession
 from localr1.history import History
 from localr1.turn import Rules
-from scripted import ScriptedBackend
+from scripted import BreakingBackend, ScriptedBackend
 session = ChatSession(ScriptedBackend([f"word{{i}} " for i in range(1000)], pause_s=0.02), Rules(on_loop="ignore"))
 for n, _ in enumerate(History(Path({file!r})).keep(session, session.send("Why?"))):
     print(n, flush=True)
@@ -73,19 +72,9 @@ def test_a_reply_without_a_token_is_kept_as_ended(tmp_path: Path) -> None:
     history.close()
 
 
-class Breaks(ScriptedBackend):
-    """Its engine fails at a text "!"."""
-
-    def stream(self, ids: Sequence[int], sampling: Sampling, cancel: Cancel) -> Iterator[Token | End]:
-        for item in super().stream(ids, sampling, cancel):
-            if isinstance(item, Token) and item.text == "!":
-                raise EngineError("out of memory")
-            yield item
-
-
 @pytest.mark.parametrize("after", [None, 1], ids=["a question", "another reply"])
 def test_a_reply_that_fails_is_a_branch_and_no_part_of_what_goes_on(tmp_path: Path, after: int | None) -> None:
-    history, session = History(tmp_path / "h.db"), ChatSession(Breaks(REPLY, REPLY, ["Two", "!"], REPLY))
+    history, session = History(tmp_path / "h.db"), ChatSession(BreakingBackend(REPLY, REPLY, ["Two", "!"], REPLY))
     for question in ("One?", "Two?"):
         list(history.keep(session, session.send(question)))
     with pytest.raises(EngineError, match="out of memory"):
