@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from store.keeping import STARTED, keep, text_only
 
@@ -37,10 +35,9 @@ def test_search(store: Store) -> None:
 )  # fmt: skip
 def test_nothing_that_is_typed_is_an_error(store: Store, typed: str) -> None:
     keep(store, text_only("What AND OR NOT NEAR (a b) is it?", "", ""))
-    began = time.process_time()
     hits = store.search(typed)
     assert len(hits) == (typed in ("AND", "OR NOT", "NEAR(a b)", "^a", "a* b*", "a-b", "NEAR", "{a}"))
-    assert time.process_time() - began < 0.5
+    assert len(Query(typed).expression) < 10_000  # however much is typed: what takes the index long
 
 
 @pytest.mark.parametrize(
