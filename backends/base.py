@@ -5,6 +5,7 @@ Errors (every message names the thing, the value and the remedy):
     BackendError
     +-- ModelFileError      a checkpoint or model file is missing, damaged or of an unknown kind
     +-- EngineError         the engine is not installed, or failed while running
+    |   +-- ContextTooLong  more tokens than the model was trained for
     +-- PromptTooLong       the tokens do not fit the context
 """
 
@@ -34,6 +35,14 @@ class ModelFileError(BackendError):
 
 class EngineError(BackendError):
     """The engine is not installed, or failed while running."""
+
+
+class ContextTooLong(EngineError):
+    """A context was asked for that the model was not trained for."""
+
+    def __init__(self, asked: int, trained: int) -> None:
+        super().__init__(f"a context of {asked:,} tokens was asked for and the model was trained for {trained:,}; choose 1 to {trained:,}")
+        self.trained = trained
 
 
 class PromptTooLong(BackendError):
@@ -204,9 +213,9 @@ class Backend(Protocol):
 
 
 def check_context(asked: int | None, trained: int) -> None:
-    """Raises EngineError: as many tokens were asked for as the model was not trained for."""
+    """Raises ContextTooLong."""
     if asked is not None and not 1 <= asked <= trained:
-        raise EngineError(f"a context of {asked:,} tokens was asked for and the model was trained for {trained:,}; choose 1 to {trained:,}")
+        raise ContextTooLong(asked, trained)
 
 
 def check_ids(ids: Sequence[int], vocabulary: int) -> None:

@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,22 +97,37 @@ def look(folder: Path | None = None) -> Machine:
     )
 
 
+# Of a group's folder: its limit, what is used, and the line of memory.stat that says how much of that are files, which give way.
+_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_V2 = ("memory.max", "memory.current", "inactive_file")
+
+
 def memory(cgroups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> tuple[int, int]:
-    """Bytes: in all, and those that can be had without swapping; within what a container allows. Source: Linux, cgroup-v2.rst."""
+    """Bytes: in all, and those that can be had without swapping; within what a container allows. Source: Linux, cgroup-v2.rst and
+    cgroup-v1/memory.rst."""
     import psutil
 
     found = psutil.virtual_memory()
     total, available = int(found.total), int(found.available)
-    with suppress(OSError, ValueError, KeyError, StopIteration):
-        group = next(line[3:].strip("/") for line in own.read_text().splitlines() if line.startswith("0::"))
-        for folder in [cgroups / group, *(cgroups / group).parents]:
-            if not folder.is_relative_to(cgroups) or not (folder / "memory.max").exists():
-                continue
-            if (limit := (folder / "memory.max").read_text().strip()) != "max":
-                stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-                used = int((folder / "memory.current").read_text()) - int(stat["inactive_file"])  # cached files give way
-                total, available = min(total, int(limit)), min(available, max(0, int(limit) - used))
+    with suppress(OSError, ValueError):
+        for limit, used in _limits(cgroups, own):
+            if limit < found.total:  # without one, v1 says a number beyond all memory
+                total, available = min(total, limit), min(available, max(0, limit - used))
     return total, available
+
+
+def _limits(cgroups: Path, own: Path) -> Iterator[tuple[int, int]]:
+    """Of each group of processes that this one is in: the most it may have, and what it uses, in bytes."""
+    for line in own.read_text().splitlines():
+        _, controllers, group = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        top, (most, uses, cached) = (cgroups / "memory", _V1) if controllers else (cgroups, _V2)
+        inner = top / group.strip("/")
+        for folder in (inner, *inner.parents):
+            if folder.is_relative_to(top) and (folder / most).exists() and (limit := (folder / most).read_text().strip()) != "max":
+                stat = dict(row.split() for row in (folder / "memory.stat").read_text().splitlines())
+                yield int(limit), int((folder / uses).read_text()) - int(stat.get(cached, 0))
 
 
 def gpus() -> tuple[Gpu, ...]:

@@ -12,7 +12,7 @@ from itertools import cycle, islice
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from backends.base import Cancel, End, EngineError, Sampling, Text
+from backends.base import Cancel, ContextTooLong, End, EngineError, Sampling, Text
 from localr1.output import put, put_json, put_table
 from localr1.status_line import Tell, status_line
 from localr1.trace.words import on_one_line
@@ -89,10 +89,18 @@ def _of_one(spec: ModelSpec, backend: str, layers: Layers, work: Work, force: bo
 
     layers.open(spec.name, spec.path)
     tell(f"opening {on_one_line(spec.name)}")
-    asked = replace(wanted(layers.settings, force), context=work.prompts[-1] + 2 * work.new)  # see _round
+    behind = 2 * work.new  # see _round
+    asked = replace(wanted(layers.settings, force), context=work.prompts[-1] + behind)
     if backend:
         asked = replace(asked, backend=cast("Asked", backend))
-    loaded = load(spec, asked)
+    try:
+        loaded = load(spec, asked)
+    except ContextTooLong as error:
+        raise EngineError(
+            f"{on_one_line(spec.name)} was trained for {error.trained:,} tokens, too few for --prompt {work.prompts[-1]} and twice "
+            f"--new {work.new} behind it; "
+            + (f"choose --prompt {error.trained - behind} or less" if error.trained > behind else "choose fewer of both")
+        ) from error
     with loaded.backend as opened:
         info = opened.info
         return [

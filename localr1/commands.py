@@ -6,6 +6,7 @@ A new command is a row here, and a handler in each of the two.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -112,6 +113,15 @@ def parse(text: str) -> Typed | None:
     if value is not None:
         return Typed(command.name, value, question=question[0].strip())
     return Typed(command.name, problem=_wants(command))
+
+
+def typed_for(question: str, changes: Mapping[str, Any]) -> str:
+    """A question behind the command that holds for it alone, as `parse` reads it; without one if `changes` are none of a command's."""
+    if "thinking" in changes:
+        return f"/think {changes['thinking']} {question}"
+    if "think_budget" in changes:
+        return f"/budget {'off' if changes['think_budget'] is None else changes['think_budget']} {question}"
+    return question
 
 
 def _near(name: str) -> str:

@@ -25,7 +25,7 @@ FIRST_WORDS, FIRST_WORDS_CHINESE = "Okay", "嗯"
 @dataclass(frozen=True, slots=True)
 class ThoughtDelta:
     """More of the thought. At least one event a token; `text` may be empty while a character or tag is undecided. `given`: the token
-    was not sampled now, but kept from an earlier reply or put there by a person. `at_s`: seconds after the turn began."""
+    was not sampled now, but kept from an earlier reply or put there by a person. `at_s`: as of Written."""
 
     text: str
     token: Token | None
@@ -76,7 +76,7 @@ class Written:
     """A token of a reply, and the text that was decided with it. `given`: not sampled now, but put there; its logprob is NaN, unless
     it was sampled for an earlier reply.
 
-    `at_s`: seconds after the turn began.
+    `at_s`: seconds after the turn began; of a kept token, after its own did, and what is written behind it goes on from there.
     """
 
     token: Token
@@ -219,9 +219,11 @@ class Turn:
     def begin(self) -> Iterator[Event]:
         """What the reply begins with."""
         for written in self._start.kept:
-            yield from self._write(written.token, given=True)
+            yield from self._write(written.token, given=True, at_s=written.at_s)
             if written.given and written.token.text == END_THINK:
                 self._closed_at = len(self.reply.tokens)
+        if self._start.kept:  # the clock goes on from there
+            self._began = perf_counter() - max(written.at_s for written in self._start.kept)
         segments = list(self._start.segments)
         if self._rules.thinking == "off" and not segments and not self._start.kept:
             opened = [] if self.reply.opens_thought else [tag(THINK, self._backend), Text("\n")]
@@ -239,7 +241,7 @@ class Turn:
             for i, token in enumerate(ids):
                 yield from self._write(Token(token, segment.text if i == len(ids) - 1 else "", math.nan), given=True)
 
-    def _write(self, token: Token, given: bool) -> Iterator[Event]:
+    def _write(self, token: Token, given: bool, at_s: float | None = None) -> Iterator[Event]:
         part: Part = "thought" if self._splitter.in_thought else "answer"
         if token.text == END_THINK and self._closed_at is not None and part == "answer":
             self._take_back()
@@ -251,7 +253,7 @@ class Turn:
         texts: dict[Part, str] = {"thought": "", "answer": ""}
         for piece in pieces:
             texts[piece.part] += piece.text
-        at_s = perf_counter() - self._began
+        at_s = perf_counter() - self._began if at_s is None else at_s
         self.reply.tokens.append(Written(token, part, texts["thought"], texts["answer"], given, at_s))
         if given:
             self._given += 1

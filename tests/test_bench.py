@@ -84,9 +84,13 @@ def test_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> No
     assert "localr1 bench: error: argument" in capsys.readouterr().err
 
 
-def test_a_prompt_longer_than_the_model_was_trained_for(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["bench", "r1-tiny", "--prompt", "100000"]) == 1
-    assert "the model was trained for 4,096" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "remedy"), [(["--prompt", "100000"], "choose --prompt 3968 or less"), (["--new", "5000"], "choose fewer of both")]
+)
+def test_more_than_the_model_was_trained_for(words: list[str], remedy: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "r1-tiny", *words]) == 1
+    told = capsys.readouterr().err
+    assert "r1-tiny was trained for 4,096 tokens" in told and remedy in told and "context" not in told
 
 
 def test_a_name_that_means_nothing_is_told_before_anything_is_opened(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@
 import pytest
 from tui.driving import chat
 
-from localr1.commands import COMMANDS, Typed, completions, parse
+from localr1.commands import COMMANDS, Typed, completions, parse, typed_for
 from localr1.keys import Keymap
 from localr1.plain import PlainChat
 from localr1.tui.help import groups
@@ -47,6 +47,16 @@ def test_aliases_and_completions():
 def test_a_command_for_one_question():
     assert parse("/budget 20  What is\n2 + 2?") == Typed("budget", "20", question="What is\n2 + 2?")
     assert parse("/THINK off Why?") == Typed("think", "off", question="Why?")
+
+
+@pytest.mark.parametrize("text", ["/think off Why?", "/think force /new", "/budget 20 What is\n2 + 2?", "/budget off off"])
+def test_a_question_is_typed_again_with_what_held_for_it_alone(text):
+    command = parse(text)
+    assert typed_for(command.question, {**command.changes(), "when_full": "drop"}) == text
+
+
+def test_a_question_without_a_command_is_typed_as_it_is():
+    assert typed_for("Why?", {"when_full": "drop"}) == typed_for("Why?", {}) == "Why?"
 
 
 @pytest.mark.parametrize("text", ["/usr/bin is a folder", "/usr/bin", "what is /new?", "/2", "/sing a song for me"])

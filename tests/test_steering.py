@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -77,6 +79,16 @@ def test_the_answer_is_written_again_behind_the_same_thought() -> None:
     assert (thought, answer, end.thought_end) == ("Hmm, two r.\n", "2", "model")
     assert continued(backend) == "Hmm, two r.\n</think>\n\n"
     assert end.end.reused_tokens == end.end.prompt_tokens - 1  # the last token is always computed again
+
+
+def test_the_time_of_what_is_kept_stays_and_the_clock_goes_on_from_there() -> None:
+    session, backend = session_after([" three", "?", "</think>", "\n\n", "Three"])
+    reply = reply_of(session)
+    reply.tokens = [replace(w, at_s=100.0 + i) for i, w in enumerate(reply.tokens)]
+    play(session.steer(steering.think_longer(reply, backend)))
+    times = [w.at_s for w in reply_of(session).tokens]
+    assert times[:5] == [100.0, 101.0, 102.0, 103.0, 104.0]
+    assert all(104 <= a <= b < 160 for a, b in pairwise(times[4:]))
 
 
 def test_think_longer_opens_the_thought_again() -> None:

@@ -183,7 +183,7 @@ class ChatApp(Frame):
         self.turn = None
         replaced = await self.steering.over(turn)
         if not await self.contexts.over(turn) and not replaced and turn.failure:
-            self.attaching.give_back(turn.exchange.question)
+            self.attaching.give_back(turn.exchange.question, turn.exchange.changes)
         if self.engine.history.problem != self._problem_shown:
             self._problem_shown = self.engine.history.problem
             if self._problem_shown:
@@ -362,7 +362,7 @@ class ChatApp(Frame):
             return
         await turn.remove()
         self.last = self.transcript.last
-        self.attaching.give_back(turn.exchange.question)
+        self.attaching.give_back(turn.exchange.question, turn.exchange.changes)
 
     async def action_interrupt(self) -> None:
         """Stop the reply, else leave a dialog, else copy what is selected, else clear the input, else quit at the second time."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from localr1.attachments import (
     MOST_BYTES,
@@ -25,7 +25,7 @@ from localr1.attachments import (
     split,
 )
 from localr1.chat import ChatSession
-from localr1.commands import Typed, parse
+from localr1.commands import Typed, parse, typed_for
 from localr1.counting import CHARACTERS_A_TOKEN, counted, estimated, tokens_text
 from localr1.tui.asking import Asking
 from localr1.tui.prompt_input import QUOTES
@@ -127,12 +127,14 @@ class Attaching:
         self.clear()
         return sent
 
-    def give_back(self, sent: str) -> None:
-        """Put back what could not be asked; as a question again, if it looks like a command."""
+    def give_back(self, sent: str, changes: Mapping[str, Any] | None = None) -> None:
+        """Put back what could not be asked: behind the command that held for it alone (`changes` to the rules), else as a question again
+        if it looks like a command."""
         question, attachments = split(sent)
         for attachment in attachments:
             self._add(attachment)
-        self._app.input.give_back(f"{QUOTES}{question}{QUOTES}" if parse(question) else question)
+        typed = typed_for(question, changes or {})
+        self._app.input.give_back(f"{QUOTES}{question}{QUOTES}" if typed == question and parse(question) else typed)
 
     def take_back(self, sent: str) -> None:
         """What give_back attached is not asked again."""

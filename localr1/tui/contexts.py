@@ -130,7 +130,7 @@ class Contexts:
         question, larger = turn.exchange.question, turn.exchange.full.larger
         if way == "stop":
             if turn.failure:
-                app.attaching.give_back(question)
+                app.attaching.give_back(question, turn.exchange.changes)
             return
         if way == "raise" and larger is not None:
             self._raised = larger

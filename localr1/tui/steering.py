@@ -70,7 +70,7 @@ class Steering:
         app.beside.open()
         app.status.hint(turn.failure)
         if turn.exchange.after != -1:
-            app.attaching.give_back(turn.exchange.question)
+            app.attaching.give_back(turn.exchange.question, turn.exchange.changes)
             app.conversations.go_on_revising(turn.exchange.after)
         return True
 

@@ -41,6 +41,19 @@ def test_memory_within_a_container(tmp_path: Path) -> None:
     assert memory(tmp_path, tmp_path / "own")[0] == whole > 500_000_000
 
 
+def test_memory_within_an_older_container(tmp_path: Path) -> None:
+    """As Linux tells it where each kind of limit has groups of its own; a container sees its own as the outermost one."""
+    whole, _ = memory(tmp_path / "none", tmp_path / "none")
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "own").write_text("9:name=systemd:/docker/1234\n4:memory:/docker/1234\n3:cpuset:/\n0::/\n")
+    (tmp_path / "memory" / "memory.limit_in_bytes").write_text("500000000\n")
+    (tmp_path / "memory" / "memory.usage_in_bytes").write_text("300000000\n")
+    (tmp_path / "memory" / "memory.stat").write_text("inactive_file 1\ntotal_inactive_file 150000000\n")
+    assert memory(tmp_path, tmp_path / "own") == (500_000_000, 350_000_000)
+    (tmp_path / "memory" / "memory.limit_in_bytes").write_text("9223372036854771712\n")
+    assert memory(tmp_path, tmp_path / "own")[0] == whole > 500_000_000
+
+
 def test_importing_and_looking_is_cheap() -> None:
     """No engine is imported before it is looked for, and mlx-lm (2 s) and the tokenizers never."""
     code = (

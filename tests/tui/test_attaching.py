@@ -166,14 +166,15 @@ async def test_what_a_revised_question_brought_goes_with_it():
         assert backend.decode(backend.seen[1]).count("[file name]") == 1 and app.engine.session.turns == 2
 
 
-async def test_a_question_that_looks_like_a_command_comes_back_as_a_question():
+@pytest.mark.parametrize("text", ['"""/new ' + "w" * 100 + '"""', "/think off /new " + "w" * 100, "/budget 20 " + "w" * 100])
+async def test_a_question_comes_back_as_it_was_typed(text: str):
     app, backend = chat([*THINK, "Fine"], context=60)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: app.engine.session)
-        app.input.text = '"""/new ' + "w" * 100 + '"""'
+        app.input.text = text
         await press(pilot, "enter")
         await until(lambda: app.turn is None and app.input.text)
-        assert app.input.text == '"""/new ' + "w" * 100 + '"""' and not backend.seen
+        assert app.input.text == text and not backend.seen
 
 
 async def test_whoever_goes_on_typing_has_said_no():
