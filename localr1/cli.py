@@ -142,9 +142,12 @@ def _is_expected(error: Exception) -> bool:
     from localr1.prompt import PromptError
     from localr1.settings import SettingError
     from localr1.store.schema import StoreError
+    from localr1.trace.record import TraceError
     from quantize.errors import QuantizeError
 
-    return isinstance(error, AttachError | BackendError | QuantizeError | PromptError | SettingError | StoreError | UsageProblem | OSError)
+    return isinstance(
+        error, AttachError | BackendError | QuantizeError | PromptError | SettingError | StoreError | TraceError | UsageProblem | OSError
+    )
 
 
 def run_chat(args: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ from localr1.trace.difference import difference
 from localr1.trace.record import Stats, Trace
 from localr1.trace.steps import MARKS
 from localr1.trace.words import ending, made, on_one_line, shown
-from localr1.tracing import Id, history, indented, kept, number
+from localr1.tracing import Id, find, indented
 from localr1.turn import Rules, TurnEnd
 
 if TYPE_CHECKING:
@@ -63,9 +63,8 @@ def ask_both(asked: Asked, *models: tuple[str, str]) -> tuple[Side, Side]:
 
 
 def compare_kept(*ids: Id) -> tuple[Side, Side]:
-    """Raises StoreError."""
-    with history() as store:
-        a, b = (Side(i, kept(store, i)) for i in [number(store, id) for id in ids])
+    """Raises StoreError, TraceError."""
+    a, b = (Side(found.id, found.trace) for found in find(*ids))
     return a, b
 
 

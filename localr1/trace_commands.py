@@ -10,7 +10,8 @@ from typing import Literal, NamedTuple
 LAST = "last"
 BACKENDS = ("auto", "gguf", "mlx", "reference")
 
-_DESCRIPTION = "Replies that were kept: what the model thought, step by step. ID is a number of `localr1 trace list`, or last."
+_DESCRIPTION = """Replies that were kept: what the model thought, step by step. ID is a number of `localr1 trace list`, last, or a file that `trace export`
+has written, .json or .jsonl."""
 _COMPARE = """One question to two models, backends or quantizations, one after another, with the same seed; then both side by side: where they
 part and what was likely there, the thoughts step by step, the answers, the speed."""
 
@@ -39,14 +40,18 @@ def some(text: str) -> int:
     return int(text)
 
 
-def trace_id(text: str) -> int | Literal["last"]:
+def trace_id(text: str) -> int | Literal["last"] | Path:
     """An argparse type."""
     if text == LAST:
         return "last"
+    if Path(text).suffix.lower() in (".json", ".jsonl"):
+        return Path(text)
     try:
         return some(text)
     except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no trace; give a number of `localr1 trace list`, or {LAST}") from None
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no trace; give a number of `localr1 trace list`, {LAST}, or a file that was exported, .json or .jsonl"
+        ) from None
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser], shared: argparse.ArgumentParser) -> None:
@@ -84,7 +89,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser], 
     compare.add_argument("prompt", nargs="?", metavar="PROMPT", help="the question")
     compare.add_argument("-m", "--model", type=against, default=Against("", ""), metavar="MODEL[@BACKEND]", help="default: as for chat")
     compare.add_argument("--against", type=against, metavar="MODEL[@BACKEND]", help="the other one; @BACKEND alone: the same model there")
-    compare.add_argument("--traces", nargs=2, type=trace_id, metavar="ID", help="two traces that were kept, instead of a question")
+    compare.add_argument("--traces", nargs=2, type=trace_id, metavar="ID", help="two traces that are there, instead of a question")
     compare.add_argument("--screen", action="store_true", help="look at the two traces side by side, step beside step")
     compare.set_defaults(run=run_compare, wrong=compare.error)
 

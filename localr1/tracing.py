@@ -1,17 +1,19 @@
 """`localr1 trace list / show / search / stats / export`: what was kept, told on a terminal, in a pipe, or as JSON.
 
-A trace is named by its number, or "last". Everything raises StoreError: the history cannot be read, or has no such trace.
+A trace is named by its number, "last", or the file that it was exported to. Everything raises StoreError: the history cannot be read, or has no
+such trace; TraceError: the file is none.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from localr1.attachments import brief
 from localr1.files import write_whole
@@ -19,13 +21,13 @@ from localr1.history import history_file
 from localr1.output import console, put, put_json, put_table
 from localr1.store import Hit, Store, StoreError
 from localr1.store.replies import DamagedTurn
-from localr1.trace.export import Form, export
-from localr1.trace.record import Trace, stats
+from localr1.trace.export import Form, export, from_jsonl
+from localr1.trace.record import Trace, TraceError, from_json, stats
 from localr1.trace.steps import MARKS
 from localr1.trace.totals import HEADER, totals
 from localr1.trace.words import cost, ending, figures, made, on_one_line, shown
 
-Id = int | Literal["last"]
+Id = int | Literal["last"] | Path
 _WIDE = 130  # columns, for a table of statistics
 _EMPTY = 'no traces are kept yet; ask something: localr1 ask "How many r\'s are in strawberry?"'
 _REASONS = {"": "unfinished", "stop": "done", "length": "limit", "context": "context full", "cancelled": "stopped"}
@@ -45,25 +47,46 @@ def history() -> Iterator[Store]:
         yield store
 
 
-def number(store: Store, id: Id) -> int:
-    """Of the trace that is meant."""
-    if id != "last":
-        return id
-    latest = store.traces(1)
-    if not latest:
-        raise StoreError(_EMPTY)
-    return latest[0].id
+class Found(NamedTuple):
+    """`name`: what to call it. `id`: None if it is a file's."""
+
+    name: str
+    id: int | None
+    trace: Trace
 
 
-def kept(store: Store, id: int) -> Trace:
+def find(*ids: Id) -> list[Found]:
+    """The history is read only for those that are kept there."""
+    if all(isinstance(id, Path) for id in ids):
+        return [_of_file(id) for id in ids if isinstance(id, Path)]
+    with history() as store:
+        return [_of_file(id) if isinstance(id, Path) else _kept(store, id) for id in ids]
+
+
+def _kept(store: Store, id: int | Literal["last"]) -> Found:
+    if id == "last":
+        latest = store.traces(1)
+        if not latest:
+            raise StoreError(_EMPTY)
+        id = latest[0].id
     try:
-        return store.turn(id).trace
+        return Found(f"trace {id}", id, store.turn(id).trace)
     except DamagedTurn:
         raise
     except StoreError:
         if any(trace.id == id for trace in store.traces()):
             raise
         raise StoreError(f"there is no trace {id}; localr1 trace list shows those that are kept") from None
+
+
+def _of_file(file: Path) -> Found:
+    try:
+        text = file.read_text(encoding="utf-8")
+        return Found(on_one_line(file.name), None, from_jsonl(text) if file.suffix.lower() == ".jsonl" else from_json(json.loads(text)))
+    except (ValueError, RecursionError):
+        raise TraceError(f"{file}: is no JSON; export the trace again with --to json") from None
+    except TraceError as error:
+        raise TraceError(f"{file}: {error}") from None
 
 
 # ---------------------------------------------------------------------------------------------------------- commands
@@ -95,9 +118,7 @@ def list_traces(limit: int, as_json: bool = False) -> None:
 
 def show(id: Id = "last", plain: bool = False, as_json: bool = False) -> None:
     """On a terminal to browse in. JSON: as `export` writes it."""
-    with history() as store:
-        turn = number(store, id)
-        trace = kept(store, turn)
+    ((name, _, trace),) = find(id)
     if as_json:
         put(export(trace, "json"), end="")
     elif not plain and all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):  # Textual draws on stderr
@@ -105,9 +126,10 @@ def show(id: Id = "last", plain: bool = False, as_json: bool = False) -> None:
         from localr1.tui.trace_app import TraceApp
 
         settings = own_settings()
-        TraceApp(trace, f"{turn}: {on_one_line(brief(trace.question))}", settings).run(mouse=settings.look.mouse)
+        title = f"{name.removeprefix('trace ')}: {on_one_line(brief(trace.question))}"
+        TraceApp(trace, title, settings).run(mouse=settings.look.mouse)
     else:
-        put(as_text(trace, f"trace {turn}"))
+        put(as_text(trace, name))
 
 
 def search(words: str, limit: int, as_json: bool = False) -> bool:
@@ -125,14 +147,12 @@ def search(words: str, limit: int, as_json: bool = False) -> bool:
 
 
 def show_stats(id: Id, as_json: bool = False) -> None:
-    """JSON: trace.record.Stats, and `id`."""
-    with history() as store:
-        turn = number(store, id)
-        trace = kept(store, turn)
+    """JSON: trace.record.Stats, and `id`, null for a file's."""
+    ((name, number, trace),) = find(id)
     if as_json:
-        put_json({"id": turn} | asdict(stats(trace)))
+        put_json({"id": number} | asdict(stats(trace)))
     else:
-        put("\n".join(_statistics(trace, f"trace {turn}")))
+        put("\n".join(_statistics(trace, name)))
 
 
 def show_totals(as_json: bool = False) -> None:
@@ -163,8 +183,8 @@ def write(id: Id, form: Form, file: Path | None = None, force: bool = False) -> 
     """
     if file is not None and file.exists() and not (force and file.is_file()):
         raise _exists(file)
-    with history() as store:
-        text = export(kept(store, number(store, id)), form)
+    ((_, _, trace),) = find(id)
+    text = export(trace, form)
     if file is None:
         put(text, end="")
     else:

@@ -202,6 +202,58 @@ def test_where_nothing_can_be_written(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "exists already" in said(capsys, "export", "1", "-o", str(tmp_path), "--force")
 
 
+@pytest.fixture
+def files(filled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Traces 1 and 2 as they are handed on, json and jsonl; here is no history."""
+    found = [str(tmp_path / name) for name in ("one.json", "two.jsonl")]
+    for number, file in enumerate(found, 1):
+        printed(capsys, "export", str(number), "-o", file)
+    filled.unlink()
+    return found
+
+
+def test_a_file_that_was_exported_is_shown_as_what_was_kept(
+    files: list[str], own_history: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = files
+    assert printed(capsys, "show", one).startswith("one.json: How many r's?") and "␛[2J" in printed(capsys, "show", two)
+    assert printed(capsys, "show", one, "--json") == printed(capsys, "export", one, "--to", "json") == Path(one).read_text()
+    assert printed(capsys, "export", two, "--to", "jsonl") == Path(two).read_text()
+    assert "<svg" in printed(capsys, "export", two, "--to", "svg")
+    assert json.loads(printed(capsys, "stats", one, "--json"))["id"] is None and printed(capsys, "stats", two).startswith("two.jsonl: ")
+    assert "note: the questions are different" in printed(capsys, "compare", "--traces", one, two)
+    assert not own_history.exists()
+    Path(one).write_text(Path(one).read_text().replace('"at_s": 0.5', '"at_s": Infinity'))
+    assert "a token came after inf seconds" in said(capsys, "show", one)
+
+
+def test_a_file_beside_what_is_kept(files: list[str], own_history: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no traces are kept yet" in said(capsys, "compare", "--traces", "1", files[0])
+    with Store(own_history) as store:
+        store.save(store.add_turn(store.new(), None, "How many r's?", MADE), reply())
+    assert "no difference" in printed(capsys, "compare", "--traces", "last", files[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("x.json", b"nothing of that kind", "is no JSON"),
+        ("x.json", b"\xff\xfe", "is no JSON"),
+        ("x.json", b"[" * 100_000, "is no JSON"),
+        ("x.json", b"[]", "this is no trace of localr1"),
+        ("x.json", b'{"version": 99}', "update localr1"),
+        ("x.jsonl", b"{}\n{}", "line 1 is out of place"),
+        ("x.jsonl", b"", "this is no trace of localr1"),
+    ],
+)
+def test_a_file_that_is_no_trace(name: str, content: bytes, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / name
+    assert "No such file" in said(capsys, "show", str(file))
+    file.write_bytes(content)
+    line = said(capsys, "show", str(file))
+    assert told in line and str(file) in line
+
+
 # ------------------------------------------------------------------------------------------------------------ errors
 
 

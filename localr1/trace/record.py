@@ -212,6 +212,8 @@ def _token(value: Mapping[str, Any]) -> Written:
     alternatives = tuple((int(i), _text(text), float(p)) for i, text, p in others)
     if value["part"] not in ("thought", "answer"):
         raise ValueError(f"a token is of part {value['part']!r}")
+    if not math.isfinite(value["at_s"]):
+        raise ValueError(f"a token came after {value['at_s']} seconds")
     token = Token(int(value["id"]), _text(value["text"]), math.nan if logprob is None else float(logprob), alternatives)
     return Written(
         token,
