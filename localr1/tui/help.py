@@ -7,14 +7,11 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
-from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from localr1.commands import help_rows
 from localr1.keys import PLACES, Keymap
-
-_COLUMN = 30  # of keys, at most
 
 
 class HelpScreen(ModalScreen[None]):
@@ -27,18 +24,19 @@ class HelpScreen(ModalScreen[None]):
         self._groups = groups(keymap, commands_first)
 
     def compose(self) -> ComposeResult:
+        from rich.padding import Padding
         from rich.table import Table
         from rich.text import Text
 
+        table = Table.grid(padding=(0, 2, 0, 0))  # one for all, so that what is told of them begins in one column
+        table.add_column(overflow="fold")
+        table.add_column()
+        for i, (title, rows) in enumerate(self._groups):
+            table.add_row(Padding(Text(title, "underline"), (int(i > 0), 0, 0, 0)))
+            for name, what in rows:
+                table.add_row(Padding(Text(name, "bold"), (0, 0, 0, 2)), Text(what))
         with VerticalScroll():
-            for title, rows in self._groups:
-                table = Table.grid(padding=(0, 2, 0, 0))
-                table.add_column(max_width=_COLUMN)
-                table.add_column()
-                for name, what in rows:
-                    table.add_row(Text(name, "bold"), Text(what))
-                yield Static(Content.styled(title, "underline"))
-                yield Static(table, classes="rows")
+            yield Static(table)
 
 
 def groups(keymap: Keymap, commands_first: bool = False) -> list[tuple[str, list[tuple[str, str]]]]:

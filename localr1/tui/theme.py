@@ -79,11 +79,13 @@ def _painted(style: Style, theme: str) -> Style:
     default, colours = RichColor.default(), palette.colours
     back = (style.bgcolor or default).get_truecolor(colours, foreground=False)
     text = (style.color or default).get_truecolor(colours, foreground=True)
+    if style.reverse:  # before dim, which is of the text as it is seen
+        back, text = text, back
     if style.dim:
         text = _between(back, text, _DIM)
     text = readable(text, back, palette.least)
     back = readable(back, text, palette.least)  # on a middling one, nothing has it
-    return style + Style(color=RichColor.from_triplet(text), bgcolor=RichColor.from_triplet(back), dim=False)
+    return style + Style(color=RichColor.from_triplet(text), bgcolor=RichColor.from_triplet(back), dim=False, reverse=False)
 
 
 def readable(text: ColorTriplet, back: ColorTriplet, least: float) -> ColorTriplet:

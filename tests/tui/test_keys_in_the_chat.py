@@ -2,8 +2,9 @@
 
 import re
 
+import pytest
 from textual.command import CommandList
-from tui.driving import THINK, ask, chat, press, screen, send, shows, until
+from tui.driving import THINK, ask, chat, press, screen, send, settle, shows, until
 
 from localr1.keys import ACTIONS
 from localr1.settings_layers import Layers
@@ -66,6 +67,25 @@ async def test_a_question_mark_in_the_empty_input_asks_for_the_keys_and_is_a_cha
         assert isinstance(app.screen, HelpScreen)
         await press(pilot, "?", "a", "?")
         assert app.input.text == "a?"
+
+
+@pytest.mark.parametrize("width", [80, 160])
+async def test_what_is_told_in_the_help_begins_in_one_column(width: int):
+    app, _ = chat()
+    async with app.run_test(size=(width, 120)) as pilot:
+        await press(pilot, "f1")
+        await settle(pilot)
+        lines = screen(app).splitlines()
+        told = [
+            "attach a text file",
+            "copy the answer; or code",
+            "edit question N",
+            "the screen's colours: terminal",
+            "a new chat",
+            "find a command by",
+        ]
+        assert len({next(line.index(text) for line in lines if text in line) for text in told}) == 1
+        assert "…" not in screen(app)
 
 
 async def test_enter_can_be_a_new_line():

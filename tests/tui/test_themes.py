@@ -47,6 +47,15 @@ def test_every_colour_can_be_read_bright_dim_and_on_any_other(theme):
     assert seen(segment.style) >= 7  # plain text
 
 
+@pytest.mark.parametrize("theme", PALETTES)
+def test_a_chosen_line_has_one_background_dim_or_not(theme):
+    plain, dim = (
+        Painted(theme).apply([Segment("x", Style(reverse=True, dim=dim))], TextualColor(0, 0, 0))[0].style for dim in (False, True)
+    )
+    assert plain.bgcolor == dim.bgcolor and plain.color != dim.color and not dim.reverse
+    assert plain.bgcolor.triplet.hex == PALETTES[theme].text and plain.color.triplet.hex == PALETTES[theme].back
+
+
 @pytest.mark.parametrize("theme", ["dark", "light", "high-contrast"])
 async def test_a_whole_screen_keeps_the_contrast(theme):
     app = ChatApp(
