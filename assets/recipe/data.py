@@ -20,7 +20,8 @@ FAMILIES: dict[str, Callable[[random.Random], Problem]] = {
     "compare": compare, "filter": filter_words, "talk": talk,
 }  # fmt: skip
 # By how hard a family is to learn, and how long its traces are: multiply's are the longest, and soon right.
-SHARES = {"letters": 0.24, "add": 0.06, "subtract": 0.15, "multiply": 0.05, "compare": 0.08, "filter": 0.29, "talk": 0.13}
+SHARES = {"letters": 0.17, "add": 0.04, "subtract": 0.12, "multiply": 0.04, "compare": 0.15, "filter": 0.36, "talk": 0.12}
+EARLIER = 0.2  # how many conversations have turns before the last
 
 Document = tuple[list[int], list[float]]  # token ids, and the loss weight of each
 
@@ -50,20 +51,25 @@ def prompt(turns: list[tuple[str, str]], question: str) -> str:
     return f"{BOS}{history}{USER}{question}{ASSISTANT}{THINK}\n"
 
 
-def document(rng: random.Random) -> Document:
-    """One conversation as (ids, weights): 1 on the last turn's thought and answer, less on what is marked, 0 on the prompt."""
+def conversation(rng: random.Random, earlier: float = EARLIER) -> tuple[list[tuple[str, str]], Problem]:
+    """A problem of any family, none held out, and the (question, answer) turns before it; `earlier`: how often there are any."""
     families, shares = list(SHARES), list(SHARES.values())
     problem = draw(rng, rng.choices(families, shares)[0])
     turns: list[tuple[str, str]] = []
-    if rng.random() < 0.2:
+    if rng.random() < earlier:
         for _ in range(rng.choice([1, 1, 2])):
-            earlier = draw(rng, rng.choices(families, shares)[0])
-            turns.append((earlier.question, earlier.answer))
+            before = draw(rng, rng.choices(families, shares)[0])
+            turns.append((before.question, before.answer))
         if rng.random() < 0.15:
-            earlier = draw(rng, "letters")
-            turns[-1] = (earlier.question, earlier.answer)
-            problem = follow_up(rng, earlier)
-    return written(turns, problem)
+            before = draw(rng, "letters")
+            turns[-1] = (before.question, before.answer)
+            problem = follow_up(rng, before)
+    return turns, problem
+
+
+def document(rng: random.Random) -> Document:
+    """One conversation as (ids, weights): 1 on the last turn's thought and answer, less on what is marked, 0 on the prompt."""
+    return written(*conversation(rng))
 
 
 def written(turns: list[tuple[str, str]], problem: Problem) -> Document:

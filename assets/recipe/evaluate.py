@@ -3,7 +3,8 @@
     python evaluate.py ../r1-tiny [--problems 200] [--json FILE]
 
 A reply is right if it has one bold part and that part is the result; for talk, if the answer is the expected one; for
-prompts outside the families, if it is the honest answer. `unseen` are prompts written by hand, in no generator.
+prompts outside the families, if it is the honest answer. `unseen` are prompts written by hand, in no generator; `second` are problems of all
+families, each asked behind another one and its answer.
 """
 
 from __future__ import annotations
@@ -11,16 +12,19 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import random
 import tempfile
 from pathlib import Path
 
 from data import FAMILIES, evaluation
+from problem import Problem
 from rewards import right
 from talk import HONEST
 
 from backends.base import Sampling
 from backends.llamacpp import LlamaCppBackend
 from localr1.chat import ChatSession
+from localr1.prompt import Message
 from localr1.turn import Rules, TurnEnd
 from quantize.convert import convert
 
@@ -90,10 +94,21 @@ Which of these animals can fly: bat, penguin, ostrich?
 What is 2 to the power of 10?""".splitlines()
 
 
-def reply(backend: LlamaCppBackend, sampling: Sampling, question: str) -> TurnEnd:
-    *_, end = ChatSession(backend, Rules(sampling)).send(question)
+def reply(backend: LlamaCppBackend, sampling: Sampling, question: str, before: Problem | None = None) -> TurnEnd:
+    session = ChatSession(backend, Rules(sampling))
+    if before is not None:
+        session.take_over([Message("user", before.question), Message("assistant", before.answer)])
+    *_, end = session.send(question)
     assert isinstance(end, TurnEnd)
     return end
+
+
+def pairs(seed: int, count: int) -> list[tuple[Problem, Problem]]:
+    """Held-out problems of all families in turn, each with the one before it."""
+    others = [evaluation(seed + 1, family) for family in FAMILIES]
+    problems = [next(others[i % len(others)]) for i in range(2 * count)]
+    random.Random(seed).shuffle(problems)
+    return list(zip(problems[::2], problems[1::2], strict=True))
 
 
 def evaluate(backend: LlamaCppBackend, count: int, seed: int = 0) -> dict[str, dict[str, float]]:
@@ -111,6 +126,8 @@ def evaluate(backend: LlamaCppBackend, count: int, seed: int = 0) -> dict[str, d
     for setting, sampling in SETTINGS.items():
         honest = [reply(backend, sampling, q).message.content.strip() == HONEST for q in UNSEEN]
         table.setdefault("unseen", {})[setting] = sum(honest) / len(honest)
+        second = [right(p, reply(backend, sampling, p.question, before).message.content) for before, p in pairs(seed, count)]
+        table.setdefault("second", {})[setting] = sum(second) / len(second)
     return table
 
 

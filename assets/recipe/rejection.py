@@ -1,4 +1,4 @@
-"""Stage 3, rejection sampling: the teacher's own replies to training problems, of which only right and well-formed ones are kept.
+"""Stage 3, rejection sampling: the teacher's own replies in training conversations, of which only right and well-formed ones are kept.
 
     python rejection.py TEACHER.pt TRACES.jsonl [--problems N]     # run again to resume
 
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from data import SHARES, draw, encode, prompt
+from data import EARLIER, conversation, encode, prompt
 from problem import Problem
 from rewards import right, well_formed
 from sampling import sample, split_reply
@@ -23,17 +23,18 @@ from teacher import Teacher, TeacherConfig
 from trainer import load
 
 
-def problems(seed: int, batch: int, count: int) -> list[Problem]:
-    """A batch's problems, none held out, families by their shares in training."""
+def conversations(seed: int, batch: int, count: int, earlier: float = EARLIER) -> list[tuple[list[tuple[str, str]], Problem]]:
+    """A batch's, as training has them: each a problem, none held out, and the turns before it."""
     rng = random.Random(f"{seed}:{batch}:rejection")
-    families = rng.choices(list(SHARES), list(SHARES.values()), k=count)
-    return sorted((draw(rng, family) for family in families), key=lambda p: len(p.thought))
+    return sorted((conversation(rng, earlier) for _ in range(count)), key=lambda c: len(c[1].thought))
 
 
-def kept(teacher: Teacher, asked: list[Problem], temperature: float, generator: torch.Generator) -> Iterator[dict]:
-    prompts = [encode(prompt([], p.question)) for p in asked]
+def kept(
+    teacher: Teacher, asked: list[tuple[list[tuple[str, str]], Problem]], temperature: float, generator: torch.Generator
+) -> Iterator[dict]:
+    prompts = [encode(prompt(turns, problem.question)) for turns, problem in asked]
     replies = sample(teacher, prompts, temperature=temperature, top_p=0.95, generator=generator)
-    for problem, ids, reply in zip(asked, prompts, replies, strict=True):
+    for (_, problem), ids, reply in zip(asked, prompts, replies, strict=True):
         thought, answer = split_reply(reply)
         if right(problem, answer) and well_formed(problem, thought, answer):
             yield dict(family=problem.family, prompt=ids, reply=reply)
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=40000)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--temperature", type=float, default=0.8)
+    parser.add_argument("--earlier", type=float, default=EARLIER, help="how many of the conversations have turns before the last")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
@@ -60,7 +62,8 @@ def main() -> None:
             if batch * args.batch >= args.problems:
                 break
             generator = torch.Generator(args.device).manual_seed(args.seed * 1_000_003 + batch)
-            traces = list(kept(teacher, problems(args.seed, batch, args.batch), args.temperature, generator))
+            asked = conversations(args.seed, batch, args.batch, args.earlier)
+            traces = list(kept(teacher, asked, args.temperature, generator))
             file.writelines(json.dumps(trace) + "\n" for trace in traces)
             file.flush()
             done.write_text(f"{batch + 1} {file.tell()}")

@@ -54,6 +54,15 @@ def test_the_curve_is_drawn_with_its_ends() -> None:
 def test_problems_of_a_round_are_seeded_and_never_held_out() -> None:
     pytest.importorskip("torch")
     grpo, rejection = recipe("grpo", "rejection")
-    for problems in (grpo.problems, rejection.problems):
-        assert problems(1, 3, 30) == problems(1, 3, 30) != problems(1, 4, 30)
-        assert not any(p.held_out for p in problems(1, 3, 30))
+    for drawn in (grpo.problems, rejection.conversations):
+        assert drawn(1, 3, 30) == drawn(1, 3, 30) != drawn(1, 4, 30)
+    assert not any(p.held_out for p in grpo.problems(1, 3, 30))
+    assert not any(p.held_out for _, p in rejection.conversations(1, 3, 30))
+
+
+def test_traces_are_of_conversations_as_training_has_them() -> None:
+    pytest.importorskip("torch")
+    (rejection,) = recipe("rejection")
+    drawn = rejection.conversations(1, 3, 300)
+    assert 0.1 < sum(bool(turns) for turns, _ in drawn) / 300 < 0.3
+    assert all(turns for turns, _ in rejection.conversations(1, 3, 30, earlier=1.0))
