@@ -42,33 +42,48 @@ def drawn(traces: list[Document], seed: int, step: int, count: int) -> list[Docu
     return sorted(out, key=lambda d: -len(d[0]))
 
 
-def divergence(student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sum of KL(teacher || student), nats; logits [1, N, V]."""
-    wanted, given = teacher[0, :-1].float().log_softmax(-1), student[0, :-1].float().log_softmax(-1)
-    return (F.kl_div(given, wanted, reduction="none", log_target=True).sum(-1) * weights[1:]).sum()
+def divergence(student: Tensor, wanted: Tensor) -> Tensor:
+    """Sum of KL(teacher || student), nats; the student's logits, and the logarithms of the teacher's probabilities, [N, V]."""
+    return F.kl_div(student.float().log_softmax(-1), wanted.float(), reduction="sum", log_target=True)
+
+
+class Wanted:
+    """The teacher's distribution, of each trace once: 0.2 MB a trace."""
+
+    def __init__(self, teacher: Teacher, device: str) -> None:
+        self._teacher, self._device = teacher, device
+        self._known: dict[int, Tensor] = {}  # by the trace itself, which stays where it is
+
+    @torch.no_grad()
+    def __call__(self, batch: list[Document]) -> Tensor:
+        """Logarithms of probabilities [N, V], float16: of every token of the replies, one behind another."""
+        if new := [trace for trace in batch if id(trace) not in self._known]:
+            ids, weights, view = packed(new, self._device)
+            found = self._teacher(ids, view)[0, :-1][weights[1:] > 0].float().log_softmax(-1).half()
+            parts = found.split([sum(w > 0 for w in trace[1]) for trace in new])
+            self._known |= {id(trace): part for trace, part in zip(new, parts, strict=True)}
+        return torch.cat([self._known[id(trace)] for trace in batch])
 
 
 def train(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     student = (Student(StudentConfig()) if args.base is None else load_student(args.base)).to(args.device)
-    teacher = None
+    teacher = Teacher(TeacherConfig()).to(args.device).eval()
     if args.teacher is not None:
-        teacher = Teacher(TeacherConfig()).to(args.device).eval()
         load(args.teacher, teacher)
+    wanted = None if args.teacher is None else Wanted(teacher, args.device)
     traces = None if args.traces is None else read_traces(args.traces)
 
     def gradients(step: int) -> dict[str, float]:
         batch = documents(args.seed, step, args.documents) if traces is None else drawn(traces, args.seed, step, args.documents)
-        trained = sum(sum(d[1]) for d in batch)
-        ids, weights, view = packed(mine(batch), args.device)
+        trained, batch = sum(sum(d[1]) for d in batch), mine(batch)
+        ids, weights, view = packed(batch, args.device)
         with autocast(args.device):
             logits = student(ids, view)
             loss = cross_entropy(logits, ids, weights, 1) / trained
             figures = [loss.detach()]
-            if teacher is not None:
-                with torch.no_grad():
-                    wanted = teacher(ids, view)
-                distance = divergence(logits, wanted, weights) / trained
+            if wanted is not None:
+                distance = divergence(logits[0, :-1][weights[1:] > 0], wanted(batch)) / trained
                 figures.append(distance.detach())
                 loss = (1 - args.teacher_weight) * loss + args.teacher_weight * distance
         loss.backward()
@@ -83,4 +98,7 @@ if __name__ == "__main__":
     parser.add_argument("--teacher", type=Path, metavar="TEACHER.pt", help="whose distribution to learn, too")
     parser.add_argument("--teacher-weight", type=float, default=0.5)
     parser.add_argument("--base", type=Path, metavar="FOLDER", help="student to begin with (default: random weights)")
-    launch(train, parser.parse_args())
+    args = parser.parse_args()
+    if args.teacher is not None and args.traces is None:
+        parser.error("--teacher needs --traces, its own")
+    launch(train, args)

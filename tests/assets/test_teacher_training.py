@@ -155,8 +155,29 @@ def test_replies_end_and_are_seeded(model: Any) -> None:
 
 
 def test_divergence_is_zero_from_oneself_alone() -> None:
-    a, b, weights = torch.randn(1, 5, 7), torch.randn(1, 5, 7), torch.tensor([0.0, 0, 1, 1, 1])
-    assert float(distill.divergence(a, a, weights)) == pytest.approx(0, abs=1e-6) and float(distill.divergence(a, b, weights)) > 0
+    a, b = torch.randn(5, 7), torch.randn(5, 7)
+    assert (
+        float(distill.divergence(a, a.log_softmax(-1))) == pytest.approx(0, abs=1e-6)
+        and float(distill.divergence(a, b.log_softmax(-1))) > 0
+    )
+
+
+def test_the_teacher_is_asked_once_for_each_trace(model: Any) -> None:
+    """And says the same as if it was asked for the batch alone: only tokens that are trained on, in the batch's order."""
+    traces = [([1, 5, 9, 3], [0, 0, 1, 1]), ([1, 8, 2, 7, 4], [0, 1, 1, 1, 1]), ([1, 6], [0, 1])]
+    wanted, asked = distill.Wanted(model, "cpu"), []
+    forward = model.register_forward_pre_hook(lambda _, inputs: asked.append(inputs[0].shape[1]))
+    wanted(traces[:2])
+    found = wanted(traces[::-1])
+    forward.remove()
+    assert asked == [9, 2]
+    alone = []
+    for ids, weights in traces[::-1]:
+        view = layers.Documents([len(ids)], "cpu")
+        with torch.no_grad():
+            scores = model(torch.tensor([ids]), view)[0, :-1]
+        alone.append(scores[torch.tensor(weights[1:]) > 0].log_softmax(-1))
+    torch.testing.assert_close(found.float(), torch.cat(alone), rtol=2e-3, atol=2e-3)
 
 
 def test_every_trace_comes_once_before_any_comes_again() -> None:
