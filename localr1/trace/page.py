@@ -13,8 +13,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 from localr1.attachments import brief
+from localr1.latex.markdown import FORMULA, add_formulas
+from localr1.markdown_rules import keep_text
 from localr1.trace.record import Trace
 from localr1.trace.steps import KINDS, MARKS, Kind, Step
 from localr1.trace.timeline import BACK, COLOURS, DARK, INK, SOFT, escaped, shorten, timeline
@@ -234,7 +237,14 @@ def _rendered(answer: str) -> str:
         return f'<div class="t">{escaped(answer)}</div>'
     parser = MarkdownIt("commonmark", {"html": False, "breaks": True, "maxNesting": 100}).enable("table")
     parser.disable(["image", "link", "autolink", "html_inline", "html_block", "reference", "entity", "escape"])
+    keep_text(parser)
+    add_formulas(parser, render=False)
+    parser.add_render_rule(FORMULA, _formula)
     return shown(parser.render(shown(answer.strip()))).strip()
+
+
+def _formula(renderer: object, tokens: Sequence[Token], at: int, options: object, env: object) -> str:
+    return f'<div class="t">{escaped(tokens[at].content)}</div>\n'
 
 
 def _raw(name: str, text: str) -> str:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 
 from markdown_it import MarkdownIt
-from markdown_it.rules_block import StateBlock
-from markdown_it.rules_block.table import escapedSplit, table
 from markdown_it.rules_core import StateCore
-from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 from textual.content import Content
 from textual.widgets import Markdown, Static
 from textual.widgets._markdown import MarkdownBlock
 
 from localr1.latex.markdown import FORMULA, add_formulas
+from localr1.markdown_rules import keep_text
 from localr1.text import printable
 from localr1.tui.answer_blocks import Fence, Formula, OrderedList, with_boxes
 from localr1.tui.frame import Frame
@@ -110,43 +108,9 @@ class Answer(Markdown):
         readable = self.app.settings.look.latex if isinstance(self.app, Frame) else True
         parser = MarkdownIt("gfm-like", {"html": False, "linkify": False, "maxNesting": MOST_LEVELS})
         parser.disable("reference")  # [Answer]: 42 would define a link, and show nothing
-        parser.block.ruler.at("table", _whole_table, {"alt": ["paragraph", "reference"]})
-        parser.inline.ruler.before("emphasis", "product", _product)
+        keep_text(parser)
         parser.core.ruler.push("printable", _printable)
         return add_formulas(parser, render=readable)
-
-
-def _whole_table(state: StateBlock, first: int, last: int, silent: bool) -> bool:
-    """A table; its text, where a row has more cells than the head, say for a | in a formula: those would be left out."""
-
-    def line(number: int) -> str:
-        return state.src[state.bMarks[number] + state.tShift[number] : state.eMarks[number]].strip()
-
-    end = first + 2
-    while end < last and line(end) and state.sCount[end] >= state.blkIndent:
-        end += 1
-    if not table(state, first, last, True) or max(map(_cells, map(line, range(first, end)))) == _cells(line(first)):
-        return table(state, first, last, silent)
-    if not silent:
-        token = state.push("fence", "code", 0)
-        token.content, token.map = state.getLines(first, end, state.blkIndent, True), [first, end]
-        state.line = end
-    return True
-
-
-def _cells(line: str) -> int:
-    return len(escapedSplit(line.removeprefix("|").removesuffix("|")))
-
-
-def _product(state: StateInline, silent: bool) -> bool:
-    """2*3*4 and x*y*z are no emphasis."""
-    sign = state.src[state.pos - 1 : state.pos + 2] if state.pos else ""
-    if len(sign) < 3 or sign[1] != "*" or not sign.isascii() or not (sign[0].isalnum() and sign[2].isalnum()):
-        return False
-    if not silent:
-        state.pending += "*"
-    state.pos += 1
-    return True
 
 
 def _printable(state: StateCore) -> None:

@@ -158,6 +158,18 @@ def test_an_answers_markdown_is_rendered_without_what_leads_elsewhere() -> None:
     assert answer.split() == ["42", "a", "b", "![p](http://x.y)", "\\[x_1\\]", "<b>", "&lt;"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "So 2*3*4 = 24.", "$\\mathbf{v}_{1} + \\mathbf{v}_{2}$", "\\[\nx + y\n- 3 = 5\n\\]", "\\[\n5 \\\\\n---\n\\]",
+        "| a | b |\n|---|---|\n| \\(|y|\\) | 2 |", "\\(a_1\\) and \\(b_1 < 2\\)",
+    ],
+)  # fmt: skip
+def test_an_answer_keeps_all_its_signs(text: str) -> None:
+    (answer,) = page(trace(answer=text)).texts("div", **{"class": "answer"})
+    assert answer.split() == text.split()
+
+
 def test_the_raw_text_can_be_copied() -> None:
     assert [text.removeprefix("\n") for text in page(trace(["\n\n ", *words(THOUGHT)])).texts("pre", **{"class": "raw"})] == [
         "\n\n " + THOUGHT,
