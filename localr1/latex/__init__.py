@@ -13,8 +13,10 @@ from localr1.latex.delimiters import BLANK_LINE, formula_at, opens
 
 # What reads and writes formulas is imported with the first one: many conversations have none, and start-up would wait for it.
 
+MARKERS = r"[ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)*"  # of list items, before what they begin with
 _CODE_OR_START = (
-    r"(?ms)^[ \t]*(?P<fence>`{3,}|~{3,})[^\n]*(?:\n.*?(?:^[ \t]*(?P=fence)[`~]*[ \t]*$|\Z)|\Z)"
+    rf"(?ms)^{MARKERS}"
+    r"(?P<fence>`{3,}|~{3,})[^\n]*(?:\n.*?(?:^[ \t]*(?P=fence)[`~]*[ \t]*$|\Z)|\Z)"
     r"|(?<!`)(?P<ticks>`+)(?!`).{1,2000}?(?<!`)(?P=ticks)(?!`)"
     r"|(?P<start>\$\$?|\\[(\[]|\\boxed\{|\\begin\{)|\\."
 )

@@ -188,8 +188,27 @@ def _table(table: Table) -> _Box:
 
 def _spread(row: list[_Box], widths: list[int], table: Table) -> Iterable[_Box]:
     """The cells of a row in columns of these widths. Lengths are kept: trailing blanks are needed for what stands behind the table."""
+    aligns = dict(enumerate(table.columns.replace("|", "")))
     for column, (box, width) in enumerate(zip(row, widths, strict=True)):
-        if column:
+        if table.barred(column):
+            yield _bar(" " * bool(column) + "│ ", row)
+        elif column:
             yield _text((" " if column % 2 else "    ") if table.aligned else "  ")
-        align = (">" if column % 2 == 0 and len(row) > 1 else "<") if table.aligned else "<" if "{" in (table.left, table.right) else "^"
+        align = (
+            {"l": "<", "c": "^", "r": ">"}[aligns[column]]
+            if column in aligns
+            else (">" if column % 2 == 0 and len(row) > 1 else "<")
+            if table.aligned
+            else "<"
+            if "{" in (table.left, table.right)
+            else "^"
+        )
         yield _Box(tuple(_pad(text, width, align) for text in box.lines), box.base)
+    if table.barred(len(row)):
+        yield _bar(" │", row)
+
+
+def _bar(text: str, row: list[_Box]) -> _Box:
+    """As high as the row."""
+    above, below = max(box.base for box in row), max(box.below for box in row)
+    return _Box((text,) * (above + below + 1), above)

@@ -1,6 +1,7 @@
 r"""Where formulas stand in Markdown: $…$, $$…$$, \(…\), \[…\], environments like align, and \boxed{…} with nothing around it.
 
-Dollars are money more often than not: $…$ has no space inside of its ends, no letter or digit before it and no digit behind it.
+Dollars are money more often than not: $…$ has no space inside of its ends, unless at both of them and a command or a power between, no Latin
+letter or digit before it and no digit behind it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ class Found(NamedTuple):
 
 BLANK_LINE = re.compile(r"\n[ \t]*\n")
 _TO_DOLLAR = re.compile(r"(?:[^$\\]|\\.)*", re.DOTALL)
-_PROSE = re.compile(r"[A-Za-z]{2,}\s+[A-Za-z]{2,}")  # without a command in it: two amounts of money, and what is between them
+_PROSE = re.compile(
+    r"[A-Za-z]{2,}\s+[A-Za-z]{2,}|[，。；：、（）“”]"
+)  # without a command in it: two amounts of money, and what is between them
+_COMMAND = re.compile(r"\\[A-Za-z]|\^")
+_CUT = re.compile(r"""["]|(?:[(\[{+*‹“‘（]|\s')$""")  # what no formula has, or ends with: its dollars belong to others
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _BEGIN = re.compile(r"\\begin\{([a-z]+\*?)\}")
 _CLOSING = {"\\(": "\\)", "\\[": "\\]"}
@@ -78,18 +83,24 @@ def _double_dollar(text: str, at: int) -> Found | None:
 def _dollar(text: str, at: int) -> Found | None:
     before = text[at - 1 : at]
     inside = _TO_DOLLAR.match(text, at + 1, at + MOST_CHARACTERS)
-    if inside is None or before.isalnum() or before == "$" or not inside[0] or inside[0][0].isspace() or inside[0][-1].isspace():
+    if inside is None or (before.isascii() and before.isalnum()) or before == "$" or not inside[0].strip():
         return None
-    end = inside.end()
+    formula, end = inside[0], inside.end()
     if not text.startswith("$", end) or text.startswith("$$", end) or text[end + 1 : end + 2].isdigit():
         return None
     if text.startswith("{", end + 1):
         return None  # ${USER}:${HOME}
-    if "\\" not in inside[0] and inside[0][-1] in "/:=,;.-" and text[end + 1 : end + 2].isalpha():
-        return None  # $HOME/bin:$PATH
-    if "`" in inside[0] or BLANK_LINE.search(inside[0]) or ("\\" not in inside[0] and _PROSE.search(inside[0])):
+    if "`" in formula or BLANK_LINE.search(formula):
         return None
-    return Found(end + 1, inside[0], False)
+    if (formula[0].isspace() or formula[-1].isspace()) and not (
+        formula[0].isspace() and formula[-1].isspace() and _COMMAND.search(formula)
+    ):
+        return None
+    if "\\" not in formula and (_PROSE.search(formula) or _CUT.search(formula)):
+        return None
+    if "\\" not in formula and formula[-1] in "/:=,;.-" and text[end + 1 : end + 2].isalpha():
+        return None  # $HOME/bin:$PATH
+    return Found(end + 1, formula, False)
 
 
 def _boxed(text: str, at: int) -> Found | None:

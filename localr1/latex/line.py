@@ -114,7 +114,8 @@ def _joined(nodes: tuple[Node, ...], tight: bool) -> Iterator[tuple[str, _Text, 
         after = "" if following is None else following.kind
         text, gap = _text(each.node, tight), each.gap
         mixed = bool(i) and items[i - 1].kind == "number" and _numeric(each.node)
-        if mixed and (not ordinary(after) or after == "text" or (following is not None and following.node == Symbol("%"))):
+        apart = i + 1 < len(items) and items[i + 1].kind == "space"  # a unit follows
+        if mixed and (apart or not ordinary(after) or after == "text" or (following is not None and following.node == Symbol("%"))):
             text, gap = _Text(text.text), " "  # 2 1/2
         elif text.holds == _Holds.QUOTIENT and (ordinary(before) or before == "function" or ordinary(after) or after == "open"):
             text = _Text(f"({text.text})", _Holds.ENCLOSED)
@@ -209,7 +210,8 @@ def _table(table: Table) -> _Text:
         rows = [_aligned(row) for row in table.rows]
     else:
         trimmed = " ," if "{" in (table.left, table.right) else " "  # of cases: the comma is often there already
-        rows = [", ".join(_text(cell, tight=False).text.rstrip(trimmed) for cell in row) for row in table.rows]
+        cells = [[_text(cell, tight=False).text.rstrip(trimmed) for cell in row] for row in table.rows]
+        rows = ["".join((" | " if table.barred(i) else ", ") * bool(i) + cell for i, cell in enumerate(row)) for row in cells]
     left, right = (table.left, table.right) if table.left or table.right or table.aligned else ("[", "]")
     right = right or {"{": "}"}.get(left, "")
     left = left or {"}": "{"}.get(right, "")

@@ -16,6 +16,8 @@ DEEPEST = 40  # groups in groups
 
 _TOKEN = re.compile(r"\\(?:operatorname\*|[A-Za-z]+|.)|\s+|.", re.DOTALL)
 _TEXT = re.compile(r"(?:[^\\{}$]|\\[ $%#&_{},])*")
+_UPRIGHT = ("mathrm", "mathsf", "mathtt")
+_SCRIPTED = re.compile(r"\{[^{}]*(?:[\^_]|\\[A-Za-z])")
 _FRACTIONS = {"frac": True, "dfrac": True, "tfrac": True, "cfrac": True, "binom": False, "dbinom": False, "tbinom": False}
 _WIDE = {"−": "-", "－": "-", "＋": "+", "＝": "=", "（": "(", "）": ")", "，": ",", "／": "/"}  # as they are typed elsewhere
 _SKIPPED = re.compile(r"\*?\{[^{}\\]*\}")
@@ -172,8 +174,13 @@ class _Parser:
         for table, kind in _KINDS:
             if name in table:
                 return [self._not()] if name == "not" else [Symbol(table[name], kind, limits=kind == "big")]
+        if name in ("mod", "bmod"):
+            return [Symbol("mod", "function")]
         if name in symbols.FUNCTIONS or name in symbols.WITH_LIMITS:
             return [Symbol(name, "function", limits=name in symbols.WITH_LIMITS)]
+        if name in _UPRIGHT and _SCRIPTED.match(self._text, self._at):  # units: m/s^2
+            unit = self._argument()
+            return list(unit.items) if isinstance(unit, Row) else [unit]
         if name in symbols.TEXTS or name == "operatorname*":
             return [self._texts(name)]
         if name in symbols.PLAIN:
@@ -208,7 +215,7 @@ class _Parser:
         assert found is not None
         self._at = found.end()
         self._expect("}")
-        text = re.sub(r"\\(.)", r"\1", re.sub(r"\\,", " ", re.sub(r"\s+", " ", found[0])))
+        text = re.sub(r"\\(.)", r"\1", re.sub(r"\\,", " ", re.sub(r"[\s~]+", " ", found[0])))
         if name.startswith("operatorname"):
             return Symbol(text, "function", limits=name.endswith("*") or text in symbols.WITH_LIMITS)
         return Symbol(text, "letter" if name == "mathrm" and len(text) == 1 else "text")
@@ -297,14 +304,13 @@ class _Parser:
         aligned = name in symbols.ALIGNED
         if not aligned and name not in symbols.MATRICES:
             raise Unreadable(name)
-        if name in ("array", "alignedat"):
-            self._columns()
+        columns = self._columns() if name in ("array", "alignedat") else ""
         left, right = ("", "") if aligned else symbols.MATRICES[name]
         rows = self._rows("\\end", aligned)
         self._expect("\\end")
         if self._environment() != name:
             raise Unreadable(f"\\end{{{name}}} is missing")
-        return Table(left, rows, right, aligned)
+        return Table(left, rows, right, aligned, columns)
 
     def _environment(self) -> str:
         found = _NAME.match(self._text, self._at)
@@ -313,11 +319,12 @@ class _Parser:
         self._at = found.end()
         return found[1]
 
-    def _columns(self) -> None:
+    def _columns(self) -> str:
         found = re.compile(r"\s*\{[lcr|0-9\s]*\}").match(self._text, self._at)
         if found is None:
             raise Unreadable("these columns")
         self._at = found.end()
+        return re.sub(r"[^lcr|]", "", found[0]).replace("||", "|")
 
     def _rows(self, end: str, aligned: bool) -> tuple[tuple[Node, ...], ...]:
         """Cells between &, rows between \\\\, up to `end`."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from localr1.latex import render_text
+from localr1.latex import MARKERS, render_text
 from localr1.latex.delimiters import BLANK_LINE
 
 _SIGN = re.compile(r"[$\\`]|~~~")  # of a formula, or of code, in which there are none
-_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[^\n]*\n", re.MULTILINE)
+_FENCE = re.compile(rf"^{MARKERS}(`{{3,}}|~{{3,}})[^\n]*\n", re.MULTILINE)
 _WORDS = re.compile(r"(?s).*\S\s")  # a line's indentation waits for what it belongs to
 
 
@@ -53,7 +53,11 @@ class FormulaStream:
             return self._take(blank.end(), raw=False)
         sign = _SIGN.search(self._held)
         words = _WORDS.match(self._held, 0, len(self._held) if sign is None else self._held.rfind("\n", 0, sign.start()) + 1)
-        return self._take(0 if words is None else words.end(), raw=True)
+        end = 0 if words is None else words.end()
+        line = self._held.rfind("\n", 0, end) + 1
+        if (line or self._fresh) and re.fullmatch(MARKERS, self._held[line:end]):  # code may begin behind them
+            end = line
+        return self._take(end, raw=True)
 
     def _take(self, count: int, raw: bool) -> str:
         part, self._held = self._held[:count], self._held[count:]

@@ -22,7 +22,7 @@ LETTERS = _table(r"""
 
 BINARIES = _table(r"""
     pm ± mp ∓ times × div ÷ cdot · ast ∗ circ ∘ bullet • oplus ⊕ ominus ⊖ otimes ⊗ odot ⊙ cup ∪ cap ∩ setminus ∖ wedge ∧ land ∧ vee ∨
-    lor ∨ sqcup ⊔ sqcap ⊓ uplus ⊎ dagger † wr ≀ bmod mod
+    lor ∨ sqcup ⊔ sqcap ⊓ uplus ⊎ dagger † wr ≀
 """)
 
 RELATIONS = _table(r"""

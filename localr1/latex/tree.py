@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,12 +66,18 @@ class Boxed:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """`aligned`: the columns meet, right- and left-aligned by turns; otherwise they are a matrix's."""
+    """`aligned`: the columns meet, right- and left-aligned by turns; otherwise they are a matrix's. `columns`: of an array, how each is aligned
+    (l, c, r), and the lines between (|)."""
 
     left: str
     rows: tuple[tuple[Node, ...], ...]
     right: str
     aligned: bool = False
+    columns: str = ""
+
+    def barred(self, column: int) -> bool:
+        """Whether a line stands before this column; behind the last one, before the one that would follow."""
+        return "|" in re.split("[lcr]", self.columns)[column : column + 1]
 
 
 RULE = Symbol("―")  # alone in a row of a table: a line across it

@@ -61,10 +61,21 @@ x = 1 + 2
 ─── mv² + ⎜ ⎟
  2        ⎝k⎠""",
     r"\begin{array}{r|r} 12 & a \\ +34 & b \\ \hline 46 & c \end{array}": """
-12   a
-+34  b
+ 12 │ a
++34 │ b
+───────
+ 46 │ c""",
+    r"\left[\begin{array}{cc|c} 1 & 2 & 3 \\ 4 & 5 & \frac{1}{2} \end{array}\right]": """
+⎡1  2 │  3 ⎤
+⎢          ⎥
+⎢     │  1 ⎥
+⎢4  5 │ ───⎥
+⎣     │  2 ⎦""",
+    r"\begin{array}{|l|} \hline a \\ bc \\ \hline \end{array}": """
 ──────
-46   c""",
+│ a  │
+│ bc │
+──────""",
     r"e^{i\pi} x_B^2": """
  iπ
 e  x²

@@ -104,12 +104,16 @@ TABLE = [
     (r"\begin{array}{r} 12 \\ +34 \\ \hline 46 \end{array}", "[12; +34; ―; 46]"),
     (r"2×3 ≤ 7", "2 × 3 ≤ 7"),
     (r"\boxed{12,\!600} a\!b 1,\!2", "[ 12,600 ]ab1, 2"),
+    (r"x \equiv 3 \mod 7, \; a \equiv b \,(\bmod n)", "x ≡ 3 mod 7, a ≡ b (mod n)"),
+    (r"5\mathrm{~kg} = 9.8\ \mathrm{m/s^2} = \mathrm{H_2O} = 5 \, \mathrm{kg \cdot m}", "5 kg = 9.8 m/s² = H₂O = 5 kg · m"),
+    (r"2\frac{1}{2}\,\mathrm{h} + 1\frac{1}{2}\text{ cups}", "2 1/2 h + 1 1/2 cups"),
     # letters
     (r"\alpha\beta\Gamma\Omega", "αβΓΩ"),
     (r"\mathcal{L}(\mathbf{x}) \mathfrak{g} \mathbb{1}", "ℒ(x)𝔤𝟙"),
     (r"\vec{v} \cdot \hat{x} = \overline{AB}", "v⃗ · x̂ = A̅B̅"),
     (r"\nabla \times \vec{E} = -\frac{\partial \vec{B}}{\partial t}", "∇ × E⃗ = -∂B⃗/∂t"),
     # tables
+    (r"\left[\begin{array}{cc|c} 1 & 2 & 3 \\ 4 & 5 & 6 \end{array}\right]", "[[1, 2 | 3; 4, 5 | 6]]"),
     (r"f(x) = \begin{cases} x^2, & \text{if } x > 0 \\ -x & \text{otherwise} \end{cases}", "f(x) = {x², if x > 0; -x, otherwise}"),
     (r"\begin{vmatrix} 1 & 2 \\ 3 & 4 \end{vmatrix} = -2", "|1, 2; 3, 4| = -2"),
     (r"\begin{aligned} x &= 1 + 2 \\ &= 3 \end{aligned}", "x = 1 + 2; = 3"),

@@ -20,7 +20,15 @@ from localr1.latex.tree import Unreadable
         ("so\n\\[\nx = \\frac{1}{2}\n\\]\nas said", "so\nx = 1/2\nas said"),
         (r"the $n$th of **\boxed{42}**", "the nth of **[ 42 ]**"),
         ("\\begin{align*}\nx &= 1 \\\\\ny &= 2\n\\end{align*}", "x = 1; y = 2"),
+        (r"$ \frac{1}{2} $ is $ x^2 $", "1/2 is x²"),
+        ("设$x$为苹果，$f(x)$是函数，$g(x)$是导数。点$(1,2)$和点$(3,4)$", "设x为苹果，f(x)是函数，g(x)是导数。点(1, 2)和点(3, 4)"),
+        ("\"$x$\" ($y$) '$z$' $f'$ $[0,1)$", "\"x\" (y) 'z' f′ [0, 1)"),
         # money
+        ("价格是$5，另一个是$10。", None),
+        ("Tickets cost $5 each ($x$ adults)", "Tickets cost $5 each (x adults)"),
+        ("**$5**–**$x**, $x+$y", None),
+        ("Use \"$HOME\" and \"$PATH\", '$A' and '$B', ($HOME) or ($PATH)", None),
+        ("$ x = 5 $, it costs $ 5_000 and $ 6", None),
         ("it costs $5 and $10", None),
         ("from $5-$10, or $5/$6", None),
         ("I have $20 and you have 30$.", None),
@@ -32,6 +40,7 @@ from localr1.latex.tree import Unreadable
         ("`$x^2$` and ``a ` $x^2$``", None),
         ("```latex\n$x^2$\n\\[ x^2 \\]\n```\nand $x^2$", "```latex\n$x^2$\n\\[ x^2 \\]\n```\nand x²"),
         ("~~~\n$x^2$ has no end", None),
+        ("1. ```sh\n   cd $A/$B\n   ```\n2. then $x^2$", "1. ```sh\n   cd $A/$B\n   ```\n2. then x²"),
         ("$5 `x` and `$y`", None),
         # what cannot be read, or has no end
         (r"\(\foo{x}\) and \[\foo\] and $\foo$", None),

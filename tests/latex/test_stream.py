@@ -12,6 +12,12 @@ from localr1.latex.stream import FormulaStream
 ANSWER = r"""So $x^2 = 4$, and it costs $5.
 
     indented \(a_1\)
+1. ```sh
+   cd $A/$B
+   ```
+2. ~~~
+   $A$
+   ~~~
 - a list with \[
 \frac{1}{2}
 \]
