@@ -148,7 +148,7 @@ def chip_name() -> str:
 
 def disk_free(folder: Path) -> int:
     """Bytes a person may still write there, or where the folder would be made; 0 if that cannot be told."""
-    there = next((place for place in (folder, *folder.parents) if place.exists()), None)
+    there = next((place for place in (folder, *folder.parents) if os.path.exists(place)), None)  # noqa: PTH110 - Path's fails where one may not look
     try:
         return shutil.disk_usage(there).free if there else 0
     except OSError:

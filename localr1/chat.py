@@ -51,7 +51,11 @@ class ChatSession:
         """
         self.cancelled = False
         history, rules = self.history if after is None else self.history[: 2 * after], replace(self.rules, **changes)
-        return self._play(history, Turn(self.backend, self._fitting(history, text, rules), rules, Start(), lambda: self.cancelled))
+        dropped = min(self.dropped, len(history) // 2)
+        if after not in (None, -1) and dropped == len(history) // 2:  # nothing would be left, and now it may fit
+            dropped = 0
+        reply, dropped = self._fitting(history, text, rules, dropped)
+        return self._play(history, Turn(self.backend, reply, rules, Start(), lambda: self.cancelled), dropped)
 
     def steer(self, start: Start) -> Iterator[Event]:
         """Write the last reply again from another beginning (localr1.steering makes them); it takes the old one's place in the history.
@@ -62,20 +66,20 @@ class ChatSession:
         self.cancelled = False
         last = self.last_reply()
         reply = Reply(last.question, last.prompt_ids, last.opens_thought)
-        return self._play(self.history[:-2], Turn(self.backend, reply, self.rules, start, lambda: self.cancelled))
+        return self._play(self.history[:-2], Turn(self.backend, reply, self.rules, start, lambda: self.cancelled), self.dropped)
 
     def go_on(self, **changes: Any) -> Iterator[Event]:
         """Write the last reply on where the context ended it, with oldest turns dropped or in a larger one. Raises as `steer`."""
         self.cancelled = False
         last, history, rules = self.last_reply(), self.history[:-2], replace(self.rules, **changes)
         start = go_on(last)
-        reply = self._fitting(history, last.question, rules, len(start.kept))
-        return self._play(history, Turn(self.backend, reply, rules, start, lambda: self.cancelled))
+        reply, dropped = self._fitting(history, last.question, rules, self.dropped, len(start.kept))
+        return self._play(history, Turn(self.backend, reply, rules, start, lambda: self.cancelled), dropped)
 
     def droppable(self) -> int:
         """How many of the oldest turns would be dropped for the last reply to go on."""
         last = self.last_reply()
-        return self._to_drop(self.history[:-2], last.question, self.rules, len(last.tokens))
+        return self._to_drop(self.history[:-2], last.question, self.rules, self.dropped, len(last.tokens))
 
     def last_reply(self) -> Reply:
         """Raises CannotSteer: there is none."""
@@ -88,7 +92,7 @@ class ChatSession:
     def prepare(self, cancel: Cancel) -> None:
         """Compute what the prompt of any next question begins with. It takes the place of the last thought, which the next prompt leaves out,
         in the backend's cache."""
-        one, other = (self._encode(self._prompt(self.history, text, self.rules)) for text in ("A", "1"))
+        one, other = (self._encode(self._prompt(self.history, text, self.rules, self.dropped)) for text in ("A", "1"))
         self.backend.prefill(one[: common_prefix(one, other)], cancel)
 
     def take_over(self, history: Sequence[Message], tokens: Sequence[Written] = (), dropped: int = 0) -> None:
@@ -100,7 +104,7 @@ class ChatSession:
             return
         *before, question, answer = history
         try:
-            reply = self._reply(before, question.content, self.rules)
+            reply = self._reply(before, question.content, self.rules, min(dropped, len(before) // 2))
             opened = any(written.token.text == THINK for written in tokens)  # by the model, or by its template, which may be another here
             reply.tokens, reply.by_text = list(tokens), not (tokens and opened != reply.opens_thought and self._speaks(tokens))
             if reply.by_text:
@@ -125,38 +129,36 @@ class ChatSession:
         thought = [Text(answer.thought)] if answer.thought else []
         return [*opened, *thought, *([*closing(self.backend), Text(answer.content)] if answer.content or not thought else [])]
 
-    def _fitting(self, history: Sequence[Message], question: str, rules: Rules, kept_tokens: int = 0) -> Reply:
-        """As `_reply`. Where it would not fit, behind so many `kept_tokens`, oldest turns are dropped, if the rules want that. Raises
-        ContextFull: it does not fit, and would if turns were dropped."""
-        self.dropped = min(self.dropped, len(history) // 2)
-        reply, context = self._reply(history, question, rules), self.backend.info.context_length
+    def _fitting(self, history: Sequence[Message], question: str, rules: Rules, dropped: int, kept_tokens: int = 0) -> tuple[Reply, int]:
+        """As `_reply`, with so many of the oldest turns `dropped`, and how many are at last: where it would not fit, behind so many
+        `kept_tokens`, more, if the rules want that. Raises ContextFull: it does not fit, and would if turns were dropped."""
+        reply, context = self._reply(history, question, rules, dropped), self.backend.info.context_length
         tokens = len(reply.prompt_ids) + kept_tokens
         if tokens + reserve(context, rules.sampling.max_tokens) <= context or rules.when_full == "stop":
-            return reply
-        turns = self._to_drop(history, question, rules, kept_tokens)
+            return reply, dropped
+        turns = self._to_drop(history, question, rules, dropped, kept_tokens)
         if turns and rules.when_full != "drop":
             raise ContextFull(tokens, context, turns)
-        self.dropped += turns
-        return self._reply(history, question, rules)
+        return self._reply(history, question, rules, dropped + turns), dropped + turns
 
-    def _to_drop(self, history: Sequence[Message], question: str, rules: Rules, kept_tokens: int) -> int:
+    def _to_drop(self, history: Sequence[Message], question: str, rules: Rules, dropped: int, kept_tokens: int) -> int:
         """How many more of the oldest turns to leave out; 0: none that would help."""
 
         def tokens_without(turns: int) -> int:
             return kept_tokens + len(self._encode(self._prompt(history, question, rules, turns)))
 
-        return to_drop(tokens_without, self.dropped, len(history) // 2, self.backend.info.context_length)
+        return to_drop(tokens_without, dropped, len(history) // 2, self.backend.info.context_length)
 
-    def _reply(self, history: Sequence[Message], question: str, rules: Rules) -> Reply:
+    def _reply(self, history: Sequence[Message], question: str, rules: Rules, dropped: int) -> Reply:
         """To `question`, so far without tokens."""
-        prompt = self._prompt(history, question, rules)
+        prompt = self._prompt(history, question, rules, dropped)
         ids = self._encode(prompt)
         system, own = (len(self.backend.encode([Text(text)])) for text in (rules.system, question))
         self.filled = Filled(system, own, len(ids))
         return Reply(question, tuple(ids), prompt.opens_thought)
 
-    def _prompt(self, history: Sequence[Message], text: str, rules: Rules, dropped: int | None = None) -> Prompt:
-        sent = history[2 * (self.dropped if dropped is None else dropped) :]
+    def _prompt(self, history: Sequence[Message], text: str, rules: Rules, dropped: int) -> Prompt:
+        sent = history[2 * dropped :]
         messages = with_system([*sent, Message("user", text)], rules.system, rules.system_in_question)
         prompt = render(messages, self.backend.chat_format)
         if rules.system.strip() not in prompt.text:
@@ -166,17 +168,17 @@ class ChatSession:
     def _encode(self, prompt: Prompt) -> list[int]:
         return self.backend.encode(prompt.segments)
 
-    def _play(self, history: list[Message], turn: Turn) -> Iterator[Event]:
+    def _play(self, history: list[Message], turn: Turn, dropped: int) -> Iterator[Event]:
         self._turn = turn
         if self.cancelled:
             turn.stop()
-        return self._events(list(history), turn)
+        return self._events(list(history), turn, dropped)
 
-    def _events(self, history: list[Message], turn: Turn) -> Iterator[Event]:
-        before, is_whole = self.reply, False
+    def _events(self, history: list[Message], turn: Turn, dropped: int) -> Iterator[Event]:
+        before, is_whole = (self.reply, self.dropped), False
         try:
             for event in turn.run():
-                self.reply, self.writing = turn.reply, True
+                self.reply, self.dropped, self.writing = turn.reply, dropped, True
                 if isinstance(event, TurnEnd):
                     self.history = [*history, Message("user", turn.reply.question), event.message]
                     self._count(turn.reply)
@@ -185,7 +187,7 @@ class ChatSession:
         finally:
             self.writing = False
             if not is_whole:  # it broke off: what is steered next is what the history ends with
-                self.reply = before
+                self.reply, self.dropped = before
 
     def _count(self, reply: Reply) -> None:
         """What a whole reply has filled."""

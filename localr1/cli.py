@@ -188,7 +188,8 @@ def _resumed(history: Path | None, wanted: str) -> int:
 
 
 def run_ask(args: argparse.Namespace) -> int:
-    prompt = _with_files(_prompt(args.prompt), args.file)
+    files = [Path(os.path.expanduser(file)) for file in args.file]  # noqa: PTH111 - Path's fails for ~nobody
+    prompt = _with_files(_prompt(args.prompt, is_free=not any(map(_is_stdin, files))), files)
     if not prompt:
         raise UsageProblem('the prompt is empty; try: localr1 ask "How many r\'s are in strawberry?"')
     from localr1.ask import ask, load
@@ -214,17 +215,17 @@ def run_doctor(args: argparse.Namespace) -> int:
     return 0 if doctor(args.json) else 1
 
 
-def _prompt(argument: str | None) -> str:
-    """The PROMPT argument with what standard input adds to it."""
+def _prompt(argument: str | None, is_free: bool = True) -> str:
+    """The PROMPT argument with what standard input adds to it; `is_free`: that is not read as a file."""
     parts = [] if argument in (None, "-") else [argument]
     if argument == "-" and sys.stdin is None:
         raise UsageProblem("standard input is closed; give the prompt as an argument, or pipe it in")
-    if argument == "-" or _stdin_is_pipe_or_file():
+    if argument == "-" or (is_free and _stdin_is_pipe_or_file()):
         try:
             parts.append(sys.stdin.buffer.read().decode("utf-8"))
         except UnicodeDecodeError as error:
             raise UsageProblem(f"standard input is no UTF-8 text (byte {error.start}); convert it first") from None
-    return "\n\n".join(p.strip() for p in parts if p and p.strip())
+    return "\n\n".join(p.strip("\r\n").rstrip() for p in parts if p and p.strip())  # code keeps its first line's indentation
 
 
 def _with_files(prompt: str, files: Sequence[Path]) -> str:
@@ -236,6 +237,13 @@ def _with_files(prompt: str, files: Sequence[Path]) -> str:
     for file in files:
         attachments = added(attachments, read(file, pipes=True))
     return compose(prompt, attachments)
+
+
+def _is_stdin(file: Path) -> bool:
+    try:
+        return os.path.samestat(file.stat(), os.fstat(sys.stdin.fileno()))
+    except (AttributeError, OSError, ValueError):  # there is none, or no such file
+        return False
 
 
 def _stdin_is_pipe_or_file() -> bool:

@@ -135,7 +135,7 @@ def _value(command: Command, rest: str) -> str | None:
     rest, word = rest.strip(), rest.strip().lower()
     if rest and (TEXT in command.takes or PATH in command.takes):
         return rest
-    if NUMBER in command.takes and word.isascii() and word.isdigit():
+    if NUMBER in command.takes and word.isascii() and word.isdigit() and len(word) < 16:
         return word
     return word if word in command.takes else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from backends.dispatch import Asked as Engine
@@ -25,6 +25,8 @@ from localr1.turn import Rules, TurnEnd
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from localr1.models import Wanted
+
 DEFAULT_SEED = 0  # a comparison is repeatable without being asked to
 WIDE = 100  # columns: from here on two of text, side by side
 
@@ -35,7 +37,7 @@ class Asked:
 
     question: str
     rules: Rules
-    context: int | None = None
+    wanted: Wanted
     keep: bool = True
 
 
@@ -70,10 +72,10 @@ def compare_kept(*ids: Id) -> tuple[Side, Side]:
 
 def _ask(asked: Asked, model: str, backend: str, letter: str) -> Trace:
     from localr1.ask import load
-    from localr1.models import Wanted, resolve
+    from localr1.models import resolve
 
     engine = cast(Engine, backend)
-    loaded = load(resolve(model or None, engine), Wanted(engine, asked.context))
+    loaded = load(resolve(model or None, engine), replace(asked.wanted, backend=engine))
     with loaded.backend:
         session, began = ChatSession(loaded.backend, asked.rules), now()
         how = made_by(session)

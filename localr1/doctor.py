@@ -167,7 +167,7 @@ def place(folder: Path) -> Place:
     """Tried with a file that has no name, so that nothing is left behind."""
     from backends.hardware import disk_free
 
-    there = next((one for one in (folder, *folder.parents) if one.exists()), folder)
+    there = next((one for one in (folder, *folder.parents) if os.path.exists(one)), folder)  # noqa: PTH110 - Path's fails where one may not look
     try:
         with tempfile.TemporaryFile(dir=there):
             writable = True

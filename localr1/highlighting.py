@@ -66,7 +66,9 @@ _LANGUAGES = {
         "select from where and or not null is in like between join left right inner outer full on group by order having limit offset insert into "
         "values update set delete create table index view drop alter add primary key foreign references union all distinct as case when then "
         "else end with exists asc desc default unique"), _QUOTED, any_case=True),
-    "ruby rb julia jl lua elixir ex": _Language(_HASH + "|" + r"(?<![^\s])--[^\n]*", _words(
+    "lua": _Language(_DASHES, _words(
+        "and break do else elseif end false for function goto if in local nil not or repeat return then true until while"), _QUOTED),
+    "ruby rb julia jl elixir ex": _Language(_HASH, _words(
         "and begin break case class def do else elseif elsif end ensure false fn for function if import in local let module mutable next nil not "
         "or repeat require rescue return self struct super then true unless until using when while yield"), _TRIPLE),
     "haskell hs elm": _Language(_DASHES + r"|\{-(?:[\s\S]*?-\}|[\s\S]*)", _words(
@@ -75,11 +77,12 @@ _LANGUAGES = {
         "if else elsif for foreach while repeat function return next break TRUE FALSE NULL NA my our sub use package FROM RUN COPY CMD WORKDIR "
         "ENV EXPOSE ENTRYPOINT ARG ifeq endif include"), _QUOTED),
     "matlab octave": _Language(r"%[^\n]*", _words(
-        "break case catch continue else elseif end for function global if otherwise return switch try while"), r"\"" + _LINE.format(q='"')),
+        "break case catch continue else elseif end for function global if otherwise return switch try while"),
+        r"\"" + _LINE.format(q='"') + r"|(?<![\w)\]}'.])'[^'\n]*'?"),  # behind a name, ' transposes
     "tex latex": _Language(r"(?<!\\)%[^\n]*", frozenset(), r"(?!)"),
     "json yaml yml toml ini": _Language(r"(?<![^\s])\#[^\n]*", _words("true false null yes no on off"), _QUOTED),
     "html xml svg": _Language(_MARKUP, frozenset(), _QUOTED),
-    "css scss less": _Language(_SLASHES, frozenset(), _QUOTED),
+    "css scss less": _Language(r"/\*(?:[\s\S]*?\*/|[\s\S]*)|(?<![^\s;{}])//[^\n]*", frozenset(), _QUOTED),
 }  # fmt: skip
 _BY_NAME = {name: language for names, language in _LANGUAGES.items() for name in names.split()}
 

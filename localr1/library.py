@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -111,13 +112,17 @@ def default() -> Path | None:
 
 def used_before() -> list[Path]:
     """Files and folders that were opened and are still there, the last one first."""
-    return [Path(name) for name, _ in sorted(_used().items(), key=lambda item: -item[1]) if Path(name).exists()]
+    return [Path(name) for name, _ in sorted(_used().items(), key=lambda item: -item[1]) if _is_there(name)]
+
+
+def _is_there(name: str) -> bool:
+    return os.path.exists(name)  # noqa: PTH110 - Path's fails where one may not look
 
 
 def used(path: Path) -> None:
     """Remember that a model was opened just now. A data folder that cannot be written is no reason to stop."""
     try:
-        seen = {name: at for name, at in _used().items() if Path(name).exists()} | {str(path.absolute()): time.time()}
+        seen = {name: at for name, at in _used().items() if _is_there(name)} | {str(path.absolute()): time.time()}
         paths.data().mkdir(parents=True, exist_ok=True)
         write_whole(paths.data() / "models.json", json.dumps({"used": seen}, indent=1))
     except OSError:

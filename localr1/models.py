@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,19 +41,19 @@ def resolve(name: str | None, backend: Asked = "auto") -> ModelSpec:
     if name is None:
         path = library.default()
         unfit = path is None or path == _bundled().path or (path.is_file() and backend in ("mlx", "reference"))
-        return _bundled() if path is None or unfit else _there(path, path.name if path.is_dir() else path.stem)
+        return _bundled() if path is None or unfit else _there(path, model_name(path) if path.is_dir() else path.stem)
     if name == BUNDLED:
         return _bundled()
     try:
         path = Path(name).expanduser()
     except RuntimeError:  # ~nobody
         path = Path(name)
-    if name and path.is_dir():
+    if name and os.path.isdir(path):  # noqa: PTH112 - Path's fails on names that are too long
         files = sorted(path.glob("*.gguf"))
         if files and not (path / "config.json").exists():
             raise ModelFileError(f"{path} is a folder of GGUF files; name one of them, for example {files[0]}")
         return ModelSpec(model_name(path), "folder", path)
-    if path.is_file():
+    if os.path.isfile(path):  # noqa: PTH113
         from backends.gguf_header import MAGIC
 
         with path.open("rb") as file:

@@ -27,7 +27,7 @@ from localr1.settings import SettingError
 from localr1.settings_layers import Layers
 from localr1.text import printable
 from localr1.tui.engine import Engine, Exchange, Failed, Full, OpenBackend, one_line
-from localr1.turn import Event, Rules, ThoughtDelta
+from localr1.turn import Event, Rules
 from localr1.writing import Writer, interrupt_cancels, write_reply
 
 Handler = Callable[[Typed], None]  # carries out a command
@@ -157,7 +157,7 @@ class PlainChat:
         answer = Writer(sys.stdout, heading="Answer:", formulas=self._lines.typed and self.layers.settings.look.latex)
         try:
             with interrupt_cancels(lambda: self.engine.cancel(exchange)):
-                end, told = write_reply(without(self._events(exchange), known), thought, answer, waits)
+                end, told = write_reply(self._events(exchange), thought, answer, waits, known)
         except ReplyFailed as error:
             changes = None if exchange.after is not None else self._room(exchange.full)
             if changes is not None:
@@ -237,7 +237,7 @@ class PlainChat:
         if not command.value:
             say(listing(self.layers) + "\n")
             return
-        session = self.engine.session
+        session, before = self.engine.session, self.layers.settings
         try:
             key, line = change(self.layers, command.value, "" if session is None else session.backend.info.name)
         except SettingError as error:
@@ -245,8 +245,9 @@ class PlainChat:
             return
         self.engine.set_rules(**rule_changes(self.layers, key))
         say(line)
-        if key.startswith("model.") and (opener := self.engine.awaited) is not None:
-            self._open(replace(opener, wanted=wanted(self.layers.settings, opener.wanted.force)))
+        opener = self.engine.awaited if key.startswith("model.") else None
+        if opener is not None and not self._open(replace(opener, wanted=wanted(self.layers.settings, opener.wanted.force))):
+            self.layers.set(key, before[key])  # as what is open was opened
 
     def _set_rule(self, command: Typed) -> None:
         for value in command.changes().values():
@@ -273,8 +274,13 @@ class PlainChat:
     def _open(self, opener: Opener, rules: Rules | None = None) -> bool:
         """Go on with another model, or the same one in another way. False: it stays as it was."""
         opening = self.engine.switch(opener, rules)
-        while not opening.over:
-            time.sleep(_LOOKS_EVERY_S)
+
+        def give_up() -> None:
+            opening.cancelled = True
+
+        with interrupt_cancels(give_up):
+            while not opening.over:
+                time.sleep(_LOOKS_EVERY_S)
         if opening.problem:
             say(f"The model could not be loaded: {opening.problem}")
             if self.engine.opener is not None:
@@ -353,17 +359,6 @@ class PlainChat:
 
     def _quit(self, _: Typed) -> None:
         self._over = True
-
-
-def without(events: Iterator[Event], known: str) -> Iterator[Event]:
-    """The events of a steered reply, but not what it was given of a thought that is known already."""
-    for event in events:
-        if isinstance(event, ThoughtDelta) and event.given and event.text:
-            if known.startswith(event.text):
-                known = known.removeprefix(event.text)
-                continue
-            known = ""
-        yield event
 
 
 def say(text: str) -> None:

@@ -65,7 +65,7 @@ def render(messages: Sequence[Message], chat: ChatFormat) -> Prompt:
     characters that added tokens are spelled with are swapped for characters that occur nowhere else before rendering,
     and back afterwards: whatever then still spells an added token was written by the template. Raises PromptError.
     """
-    contents = [m.content for m in messages]
+    contents = _contents(messages, chat)
     swap = _swap(chat.added_tokens, contents)
     back = str.maketrans({chr(v): chr(k) for k, v in swap.items()})
     plain = _render(messages, contents, chat)
@@ -82,6 +82,17 @@ def render(messages: Sequence[Message], chat: ChatFormat) -> Prompt:
             segments.append(Text(piece.translate(back)))
     tail = marked.rstrip()
     return Prompt(tuple(segments), opens_thought=tail.endswith(THINK))
+
+
+def _contents(messages: Sequence[Message], chat: ChatFormat) -> list[str]:
+    """Some templates take a reply without an answer, one that was stopped in its thought, for a tool call: those get a line break there."""
+    contents = [m.content for m in messages]
+    with_breaks = [m.content or "\n" * (m.role == "assistant") for m in messages]
+    if with_breaks == contents:
+        return contents
+    mark = chr(next(c for c in range(0xE000, 0xF900) if chr(c) not in "".join(contents)))
+    marked = [m.content or mark * (m.role == "assistant") for m in messages]
+    return contents if _render(messages, marked, chat).replace(mark, "") == _render(messages, contents, chat) else with_breaks
 
 
 def _swap(added: frozenset[str], contents: Sequence[str]) -> dict[int, int]:

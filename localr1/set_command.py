@@ -67,17 +67,28 @@ def change(layers: Layers, typed: str, model: str = "") -> tuple[str, str]:
     is_text = row is not None and row.kind is str and not row.choices
     words = text.rsplit(maxsplit=1)
     saved = len(words) == 2 and words[1].lower() in ("--save", "" if is_text else "save")
-    value = read_value(key, words[0] if saved else text)
-    at_start = row is not None and row.at_start
+    text = words[0] if saved else text
+    value = _text(text, saved) if is_text else read_value(key, text)
+    at_start, keeps = row is not None and row.at_start, "--save" if is_text else "save"
     if at_start and not saved:
-        raise SettingError(f"{key} is looked at when the chat begins: add save to keep it for the next one")
+        raise SettingError(f"{key} is looked at when the chat begins: add {keeps} to keep it for the next one")
     if saved:
-        whom = printable(layers.save(key, value)) or ("the next chat" if at_start else "")
+        of_model = layers.save(key, value)
+        whom = printable(of_model) or ("the next chat" if at_start else "")
         where = f"kept in {layers.file.path.name}" + (f" for {whom}" if whom else "")
+        if value is None and of_model and key in layers.file.general.values:
+            where = f"for this session; {layers.file.path.name}:{layers.file.general.lines[key]} sets it for all models"
     else:
         layers.set(key, value)
-        where = "for this session; add save to keep it"
+        where = f"for this session; add {keeps} to keep it"
     return key, (warning(layers, model) if key == "sampling.temperature" else "") or f"{key} is now {shown(value, key)}, {where}"
+
+
+def _text(typed: str, saved: bool) -> str | None:
+    """Of a text setting. Two quotes: none; none: as it is by default."""
+    if typed.lower() == "none":
+        return None if saved else ""
+    return "" if typed in ('""', "''") else typed
 
 
 def warning(layers: Layers, model: str) -> str:
@@ -90,7 +101,9 @@ def listing(layers: Layers) -> str:
     table = [(key, shown(value, key), "" if origin == DEFAULT else f"({origin})") for key, value, origin in layers.table()]
     width = max(len(key) for key, _, _ in table)
     lines = [f"{key:<{width}}  {value}  {origin}".rstrip() for key, value, origin in table]
-    return "\n".join(["/set KEY VALUE changes a setting for this session, /set KEY VALUE save for good.", "", *lines])
+    return "\n".join(
+        ["/set KEY VALUE changes a setting for this session, /set KEY VALUE save for good; behind a text, --save.", "", *lines]
+    )
 
 
 def rule_changes(layers: Layers, key: str) -> dict[str, Any]:

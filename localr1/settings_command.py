@@ -56,13 +56,24 @@ def run_set(args: argparse.Namespace) -> int:
     value = None if is_none else read_value(key, args.value)
     if args.model and not (row is not None and row.per_model):
         raise SettingError(f"{key} cannot be set for one model; leave -m away")
-    path = write(key, value, args.model or "")
+    path = write(key, value, _meant(args.model)[0] if args.model else "")
     put(f"{key} is no longer set in {path}" if value is None else f"{key} is {shown(value, key)} in {path}")
     return 0
 
 
+def _meant(name: str) -> tuple[str, Path]:
+    """What the chat calls this model, and where it is; one that is not here keeps the name that was typed."""
+    from backends.base import BackendError
+    from localr1.models import resolve
+
+    try:
+        spec = resolve(name)
+    except BackendError:
+        return name, Path(name)
+    return spec.name, spec.path
+
+
 def _show(args: argparse.Namespace) -> None:
-    from localr1.library import find
     from localr1.models import resolve
     from localr1.output import put, put_json, put_table
     from localr1.set_command import shown
@@ -71,7 +82,7 @@ def _show(args: argparse.Namespace) -> None:
 
     layers = Layers(read(), given(args))
     if name := layers.settings.model.name:
-        layers.open(name, find(name) or Path(name))  # which need not be here
+        layers.open(*_meant(name))
     else:
         spec = resolve(None, layers.settings.model.backend)
         layers.open(spec.name, spec.path)

@@ -50,7 +50,7 @@ class Layers:
 
     def _section(self) -> str | None:
         """The NAME of [models.NAME] that means the model that is open."""
-        names = (self.model, *(() if self._path is None else (self._path.stem,)))
+        names = (self.model, *(() if self._path is None else (self._path.name if self._path.is_dir() else self._path.stem,)))
         for name in self.file.models:
             if name in names:
                 return name

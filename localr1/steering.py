@@ -33,7 +33,8 @@ def beginning(what: str, token: int | None = None, choice: int | None = None) ->
 
 def answer_now(reply: Reply, backend: Backend) -> Start:
     """Keep the thought so far, close it, answer."""
-    return Start(_whole(_thought(reply)), closing(backend), why="user")
+    kept, more = _thought(reply)
+    return Start(kept, [*([Text(more)] if more else []), *closing(backend)], why="user")
 
 
 def same_thought(reply: Reply, backend: Backend) -> Start:
@@ -45,10 +46,10 @@ def same_thought(reply: Reply, backend: Backend) -> Start:
 
 def think_longer(reply: Reply, backend: Backend, words: str = THINK_LONGER) -> Start:
     """Open the thought again where it was closed, with words that take it further."""
-    kept = _whole(_thought(reply))
-    text = "".join(written.token.text for written in kept)
+    kept, more = _thought(reply)
+    text = _raw(kept) + more
     gap = "\n" if text and not text.endswith("\n") else ""
-    return Start(kept, [Text(gap + words)])
+    return Start(kept, [Text(more + gap + words)])
 
 
 def go_on(reply: Reply) -> Start:
@@ -77,41 +78,45 @@ def edited(reply: Reply, thought: str, backend: Backend) -> Start:
     the tag that would end it."""
     if END_THINK in thought:
         raise CannotSteer(f"the edited thought holds {END_THINK}, which would end it; take that out and edit it again")
-    opening = _opening(reply)
-    wanted = opening + thought
+    old, _ = _thought(reply)
+    wanted = _opening(reply, old) + thought
     kept: list[Written] = []
     text = ""
-    for written in _thought(reply):
+    for written in old:
         if not wanted.startswith(text + written.token.text):
             break
         text += written.token.text
         kept.append(written)
     kept = _whole(kept)
-    rest = wanted[len("".join(written.token.text for written in kept)) :]
+    rest = wanted[len(_raw(kept)) :]
     return Start(kept, [Text(rest)] if rest else [])
 
 
-def _opening(reply: Reply) -> str:
-    """What the reply has before the first character of its thought: a tag, a line break."""
-    raw = "".join(written.token.text for written in reply.tokens)
-    thought = reply.thought
-    at = raw.find(thought) if thought else -1
-    if at >= 0:
-        return raw[:at]
+def _opening(reply: Reply, thought: Sequence[Written]) -> str:
+    """What is before the first character of the thought in its tokens: a tag, a line break."""
+    raw = ""
+    for written in thought:
+        raw += written.token.text
+        if written.thought:
+            return raw[: raw.rindex(written.thought)] if written.thought in raw else ""
     return "" if reply.opens_thought else f"{THINK}\n"
 
 
-def _thought(reply: Reply) -> list[Written]:
-    """The tokens of the reply before the one that closes its thought."""
-    kept, splitter = [], ReasoningSplitter(reply.opens_thought)
-    for written in reply.tokens:
+def _thought(reply: Reply) -> tuple[list[Written], str]:
+    """The tokens of the reply before the first one that closes its thought, and what the thought went on with behind that. Raises
+    CannotSteer: it has none."""
+    splitter = ReasoningSplitter(reply.opens_thought)
+    for i, written in enumerate(reply.tokens):
         splitter.feed(written.token.text)
         if splitter.closed:
-            break
-        kept.append(written)
-    if not splitter.closed and not splitter.in_thought:
+            return _whole(reply.tokens[:i]), "".join(behind.thought for behind in reply.tokens[i + 1 :])
+    if not splitter.in_thought:
         raise CannotSteer("this reply has no thought")
-    return kept
+    return _whole(reply.tokens), ""
+
+
+def _raw(tokens: Sequence[Written]) -> str:
+    return "".join(written.token.text for written in tokens)
 
 
 def _closed(reply: Reply) -> bool:

@@ -155,6 +155,7 @@ def run_compare(args: argparse.Namespace) -> int:
     if not args.prompt.strip():
         args.wrong("the prompt is empty")
     from localr1.flags import given
+    from localr1.opening import wanted
     from localr1.settings_file import read
     from localr1.settings_layers import Layers
 
@@ -167,7 +168,7 @@ def run_compare(args: argparse.Namespace) -> int:
     first = args.model.model or settings.model.name
     sides = [Against(first, args.model.backend or engine)]
     sides += [Against(args.against.model or first, args.against.backend or engine)]
-    asked = Asked(args.prompt.strip(), settings.rules(), settings.model.context, keep=settings.chat.history)
+    asked = Asked(args.prompt.strip(), settings.rules(), wanted(settings, args.force), settings.chat.history)
     pair = ask_both(asked, *sides)
     look_at(*pair) if args.screen else show(*pair, args.json)
     return 0

@@ -81,7 +81,7 @@ def _kept(store: Store, id: int | Literal["last"]) -> Found:
 
 def _of_file(file: Path) -> Found:
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
         return Found(on_one_line(file.name), None, from_jsonl(text) if file.suffix.lower() == ".jsonl" else from_json(json.loads(text)))
     except (ValueError, RecursionError):
         raise TraceError(f"{file}: is no JSON; export the trace again with --to json") from None

@@ -70,14 +70,20 @@ def _formula_stream() -> FormulaStream:
     return FormulaStream()
 
 
-def write_reply(events: Iterator[Event], thought: Writer, answer: Writer, waits: bool) -> tuple[TurnEnd, list[str]]:
+def write_reply(events: Iterator[Event], thought: Writer, answer: Writer, waits: bool, known: str = "") -> tuple[TurnEnd, list[str]]:
     """Its end, and what else there is to tell of it. `waits`: the answer is written at the end, because until then it may turn out to be
-    thought."""
+    thought. `known`: a thought that is on paper already; what a steered reply was given of it is not written again."""
     told: list[str] = []
+    streamed = ""
     try:
         for event in events:
             match event:
-                case ThoughtDelta(text):
+                case ThoughtDelta(text, given=given):
+                    streamed += text
+                    if given and text and known.startswith(text):
+                        known = known.removeprefix(text)
+                        continue
+                    known = "" if given and text else known
                     thought.write(text)
                 case AnswerDelta(text):
                     if text and thought.open:
@@ -90,6 +96,9 @@ def write_reply(events: Iterator[Event], thought: Writer, answer: Writer, waits:
                     waits = waits or part == "thought"  # which may be closed for the model now
                 case TurnEnd():
                     if waits:
+                        if more := _behind(streamed, event.message.thought or ""):  # the thought went on after it was closed
+                            thought.write(more)
+                            thought.end(blank_line=True)
                         answer.write(event.message.content)
                     return event, told
     finally:
@@ -97,6 +106,11 @@ def write_reply(events: Iterator[Event], thought: Writer, answer: Writer, waits:
             if writer.open:
                 writer.end()
     raise AssertionError("a turn ended without a TurnEnd")
+
+
+def _behind(written: str, whole: str) -> str:
+    """What `whole` has behind what was `written` of it; nothing if it is another text."""
+    return whole.strip()[len(written.strip()) :].strip("\n") if whole.strip().startswith(written.strip()) else ""
 
 
 @contextmanager

@@ -263,6 +263,18 @@ def test_the_same_model_with_a_template_that_leaves_the_thought_to_it_can_steer_
     assert session.history[-1] == Message("assistant", "again", session.last_reply().thought)
 
 
+def test_what_a_thought_went_on_with_after_its_budget_is_written_as_thought() -> None:
+    for known, shown in (("", "Hm,\n\nso\n\n"), ("Hm,", "so\n\n")):
+        backend = ScriptedBackend(["Hm", ","], [" so", "</think>", "\n\n", "42"], ["7"])
+        session, thought, answer = ChatSession(backend, Rules(think_budget=2)), io.StringIO(), io.StringIO()
+        events = session.send("Why?")
+        if known:
+            list(events)
+            events = session.steer(same_thought(session.last_reply(), backend))
+        write_reply(events, Writer(thought), Writer(answer), waits=True, known=known)
+        assert (thought.getvalue().replace("\n\n\n", "\n\n"), answer.getvalue()) == (shown, "7\n" if known else "42\n")
+
+
 def test_an_answer_after_a_loop_is_written_when_it_is_known_to_be_one() -> None:
     loops = ScriptedBackend(["la "] * 400, ["Hm", ", still", "</think>", "\n\n", "42"], context=100_000)
     thought, answer = io.StringIO(), io.StringIO()

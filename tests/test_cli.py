@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -97,6 +99,24 @@ def test_the_reference_backend_gives_the_same_answer() -> None:
     assert replies[0]["answer"] == replies[1]["answer"] and replies[0]["usage"] == replies[1]["usage"]
     thinking = json.loads(localr1_run("ask", "--json", "--backend", "reference", "--think-budget", "4", STRAWBERRY).stdout)
     assert thinking["usage"]["thought_tokens"] >= 4 and thinking["answer"]  # this model thinks on when its thought is closed for it
+
+
+def test_the_prompt_is_what_was_piped_and_what_was_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("localr1.ask.load", lambda *_: SimpleNamespace(backend=nullcontext()))
+    monkeypatch.setattr("localr1.ask.ask", lambda model, prompt, *_: asked.append(prompt) or True)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "notes.txt").write_text("of the sea\n")
+    piped = tmp_path / "piped"
+    piped.write_text("\n    if x:\n        y  \n")
+    with piped.open() as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        assert cli.main(["ask", "What is it?", "--file=~/notes.txt"]) == 0
+    with piped.open() as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        assert cli.main(["ask", "What is it?", "--file", str(piped)]) == 0
+    assert asked[0].endswith("What is it?\n\n    if x:\n        y") and "of the sea" in asked[0]
+    assert asked[1].endswith("What is it?") and asked[1].count("if x:") == 1
 
 
 def test_limits_end_a_turn_early_and_say_so() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from machines import LINUX
 
-from backends.base import Cancel, PromptTooLong, Sampling, Special, Text
+from backends.base import Cancel, EngineError, PromptTooLong, Sampling, Special, Text
 from backends.llamacpp import LlamaCppBackend
 from backends.model_file import ModelFile, Shape
 from localr1.chat import ChatSession
@@ -87,6 +87,26 @@ def test_dropped_turns_are_whole_and_stay_in_the_history_and_the_system_text_mov
     list(session.send("and now?"))  # they do not come back
     assert session.dropped == 2 and "000" not in backend.decode(backend.seen[-1])
     session.reset()
+    assert session.dropped == 0
+
+
+def test_an_earlier_question_is_asked_again_behind_what_was_dropped_since() -> None:
+    session, backend = full("drop")
+    list(session.send("what now?"))
+    assert session.dropped == 2
+    list(session.send("again", after=1))
+    assert session.dropped == 0 and "000" in backend.decode(backend.seen[-1])
+
+
+def test_what_fails_drops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    session, backend = full("drop")
+
+    def broken(*_: object) -> None:
+        raise EngineError("out of memory")
+
+    monkeypatch.setattr(backend, "stream", broken)
+    with pytest.raises(EngineError):
+        list(session.send("what now?"))
     assert session.dropped == 0
 
 

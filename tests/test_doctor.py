@@ -136,6 +136,10 @@ def test_folders(tmp_path: Path) -> None:
         assert not place(tmp_path / "shut").writable
 
 
+def test_a_folder_that_cannot_be_looked_for(tmp_path: Path) -> None:
+    assert place(tmp_path / ("x" * 300)).writable  # its parent, where it would be made
+
+
 def test_an_engine_that_ends_its_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As one built for another processor does."""
     from localr1 import self_test as module

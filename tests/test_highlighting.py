@@ -21,6 +21,9 @@ from localr1.highlighting import highlights
         ("bash", "echo a#b # c", [("# c", "comment")]),
         ("SQL", "SELECT 1 -- one", [("SELECT", "keyword"), ("1", "number"), ("-- one", "comment")]),
         ("html", "<!-- a --><p class=\"b\">", [("<!-- a -->", "comment"), ('"b"', "string")]),
+        ("lua", "for i = 1, #t do -- all", [("for", "keyword"), ("1", "number"), ("do", "keyword"), ("-- all", "comment")]),
+        ("matlab", "f('%d\\n', x'); % y", [("'%d\\n'", "string"), ("% y", "comment")]),
+        ("css", "a { b: url(http://x.y) } /* c */\n// d", [("/* c */", "comment"), ("// d", "comment")]),
         ("", "if x", []),
         ("klingon", "if 'x'", []),
     ],
@@ -31,7 +34,8 @@ def test_comments_strings_numbers_and_keywords_stand_out(language: str, code: st
 
 @settings(max_examples=150, deadline=None)
 @given(
-    st.text(alphabet="\"'`\\/*#-{}a1 \n", max_size=80), st.sampled_from(["python", "js", "rust", "sql", "lua", "haskell", "html", "tex"])
+    st.text(alphabet="\"'`\\/*#-{}a1 \n", max_size=80),
+    st.sampled_from(["python", "js", "rust", "sql", "lua", "haskell", "html", "tex", "matlab", "css"]),
 )
 def test_what_stands_out_is_in_order_and_within_the_code(code: str, language: str):
     at = 0
@@ -43,5 +47,5 @@ def test_what_stands_out_is_in_order_and_within_the_code(code: str, language: st
 @pytest.mark.parametrize("piece", ['"', '\\"', "'''", "/*", "{-", "`", "a", "0_", "<!--", "'\\"])
 def test_long_code_takes_no_longer_than_it_is_long(piece: str):
     """What is not bounded would take minutes here."""
-    for language in ("python", "js", "rust", "sql", "bash", "lua", "haskell", "html", "tex"):
+    for language in ("python", "js", "rust", "sql", "bash", "lua", "haskell", "html", "tex", "matlab", "css"):
         list(highlights(piece * (50_000 // len(piece)), language))

@@ -191,6 +191,13 @@ def test_a_damaged_notebook_is_an_empty_one(cache: Path, text: str) -> None:
     assert library.default() == STUDENT and [p.name for p in notebook.parent.iterdir()] == ["models.json"]
 
 
+def test_a_model_that_cannot_be_reached_is_passed_over(cache: Path) -> None:
+    (paths.data()).mkdir(parents=True)
+    (paths.data() / "models.json").write_text(json.dumps({"used": {"/" + "x" * 300: 2.0, str(STUDENT): 1.0}}))
+    assert library.used_before() == [STUDENT]
+    library.used(STUDENT)
+
+
 def test_a_data_folder_that_cannot_be_written_is_no_reason_to_stop(cache: Path) -> None:
     paths.data().parent.mkdir(parents=True)
     paths.data().write_text("a file")

@@ -9,7 +9,7 @@ import pytest
 
 from backends.base import ModelFileError
 from backends.reference.backend import ReferenceBackend
-from localr1 import paths
+from localr1 import library, paths
 from localr1.models import ModelSpec, converted, converted_file, open_model, resolve
 
 
@@ -25,6 +25,8 @@ def test_names(folder: Path, student_gguf: Path, monkeypatch: pytest.MonkeyPatch
     assert resolve(str(student_gguf)) == ModelSpec(student_gguf.stem, "gguf", student_gguf)
     monkeypatch.chdir(folder)
     assert resolve(".").name == "copy"
+    with pytest.raises(ModelFileError, match="no model called"):
+        resolve("x" * 300)
 
 
 def test_a_gguf_is_known_by_its_content(student_gguf: Path, folder: Path, tmp_path: Path) -> None:
@@ -100,6 +102,8 @@ def test_a_model_of_the_hub_is_called_by_its_repository(tmp_path: Path) -> None:
     shutil.copytree(paths.assets() / "r1-tiny", snapshot)
     spec = resolve(str(snapshot))
     assert spec.name == "DeepSeek-R1-Distill-Qwen-1.5B"
+    library.used(snapshot)
+    assert resolve(None) == spec
     with ReferenceBackend(snapshot) as reference, open_model(spec) as llama:
         assert reference.info.name == spec.name
         assert llama.info.name == "DeepSeek R1 Distill Qwen 1.5B"

@@ -1,6 +1,7 @@
 """Rendering equals transformers' rendering, and control tokens come only from the template."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,10 +48,21 @@ def as_transformers(messages: list[Message], template: str) -> str:
     return env.from_string(template).render(messages=turns, add_generation_prompt=True, bos_token=BOS, eos_token=EOS, enable_thinking=True)
 
 
+def test_a_reply_without_an_answer_is_no_tool_call() -> None:
+    template = (
+        "{% for m in messages %}{% if m.role == 'assistant' and not m.content %}<|EOT|>{% else %}{{ m.content }}{% endif %}{% endfor %}"
+    )
+    stopped = [Message("user", "a"), Message("assistant", "", "half a thought"), Message("user", "b")]
+    assert render(stopped, ChatFormat(template, BOS, EOS, ADDED)).text == "a\nb"
+    assert render(stopped, ChatFormat("{% for m in messages %}{{ m.content }}{% endfor %}", BOS, EOS, ADDED)).text == "ab"
+
+
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES.keys())
 @pytest.mark.parametrize("messages", CONVERSATIONS)
 def test_joined_segments_equal_transformers(template: str, messages: list[Message]) -> None:
     prompt = render(messages, ChatFormat(template, BOS, EOS, ADDED))
+    if "not message['content']" in template:  # see the test above
+        messages = [replace(m, content=m.content or "\n") for m in messages]
     assert prompt.text == as_transformers(messages, template)
     assert all(s.text in ADDED for s in prompt.segments if isinstance(s, Special))
 

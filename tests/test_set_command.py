@@ -49,6 +49,27 @@ def test_a_change_holds_for_the_session_and_a_saved_one_for_the_model(tmp_path: 
     assert layers.settings.sampling.temperature == 0.6 and not layers.settings.look.latex
 
 
+def test_texts_are_kept_emptied_and_forgotten(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    layers = Layers(read(config))
+    assert change(layers, "system Be brief")[1].endswith("for this session; add --save to keep it")
+    assert change(layers, "system Save --save")[1].startswith("chat.system is now Save, kept") and layers.settings.chat.system == "Save"
+    assert change(layers, 'system ""')[1].startswith('chat.system is now ""') and layers.settings.chat.system == ""
+    change(layers, "system none --save")
+    assert "system" not in config.read_text() and layers.settings.chat.system == ""
+    with pytest.raises(SettingError, match="add --save to keep it"):
+        change(layers, "model.name r1:7b")
+
+
+def test_what_the_file_sets_for_all_models_is_not_said_to_be_unset_for_one(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("[thinking]\nbudget = 500\n")
+    layers = Layers(read(config))
+    layers.open("r1:7b")
+    line = change(layers, "budget none save")[1]
+    assert line.endswith("for this session; config.toml:2 sets it for all models") and layers.settings.thinking.budget is None
+
+
 def test_a_change_outside_of_deepseeks_range_is_made_and_warned_of() -> None:
     layers = Layers()
     _, line = change(layers, "temperature 1.2", "DeepSeek R1 Distill Qwen 7B")

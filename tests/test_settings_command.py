@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from localr1 import paths
 from localr1.cli import main
 from localr1.settings import rows
 from localr1.settings_file import read, template
+from localr1.settings_layers import layers_for
 
 
 @pytest.fixture
@@ -65,6 +67,20 @@ def test_one_value_is_written(config: Path, capsys: pytest.CaptureFixture[str]) 
         assert main(["settings", "set", *arguments]) == 1
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1 and config.read_text() == before
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_value_for_a_model_that_is_named_by_its_path_is_in_force(
+    kind: str, config: Path, tmp_path: Path, student_gguf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / ("a.b-Q8.gguf" if kind == "file" else "R1-1.5B")
+    model.symlink_to(student_gguf if kind == "file" else paths.assets() / "r1-tiny")
+    assert main(["settings", "set", "temperature", "0.33", "-m", str(model)]) == 0
+    layers, spec = layers_for({"model.name": str(model)})
+    assert layers.settings.sampling.temperature == 0.33 and list(read(config).models) == [spec.name]
+    capsys.readouterr()
+    assert main(["settings", "-m", str(model)]) == 0
+    assert "0.33" in capsys.readouterr().out
 
 
 def test_keys_that_clash_are_told_with_their_line(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -251,6 +251,43 @@ def test_a_thought_that_went_on_is_still_thought_when_it_is_steered() -> None:
         assert (end.message, end.thought_tokens, end.answer_tokens) == (Message("assistant", answer, "Hmm,\n\nso"), 0, 1)
 
 
+def test_a_thought_that_went_on_goes_on_whole() -> None:
+    """Its first end, which the model did not heed, is left out."""
+    for begin, prompt in (
+        (steering.answer_now, "Hmm,\n\nso</think>\n\n"),
+        (steering.think_longer, "Hmm,\n\nso\nWait,"),
+        (lambda reply, backend: steering.edited(reply, reply.thought + " be it", backend), "Hmm,\n\nso be it"),
+        (lambda reply, backend: steering.edited(reply, "Hmm, no", backend), "Hmm, no"),
+    ):
+        backend = ScriptedBackend(["Hmm", ","], [" so", "</think>", "\n\n", "Two"], ["!"])
+        session = ChatSession(backend, Rules(think_budget=2))
+        list(session.send("How many?"))
+        session.rules = Rules()
+        list(session.steer(begin(reply_of(session), backend)))
+        assert continued(backend) == prompt
+
+
+@pytest.mark.parametrize("template", [None, CLOSED])
+def test_a_thought_behind_an_end_that_came_first_is_edited_as_a_thought(template: str | None) -> None:
+    backend = ScriptedBackend([">b", "</think>", "\n\n", "Two"], ["!"], **({"template": template} if template else {}))
+    session = ChatSession(backend, Rules(thinking="off"))
+    list(session.send("How many?"))
+    assert reply_of(session).thought == ">b"
+    list(session.steer(steering.edited(reply_of(session), "new thought", backend)))
+    begun = backend.decode(backend.seen[-1][len(reply_of(session).prompt_ids) :])
+    assert begun == ("<think>\n" if template else "") + "new thought"
+    assert reply_of(session).thought == "new thought!"
+
+
+@pytest.mark.parametrize("thought", ["think", "ink", ">"])
+def test_a_thought_that_is_a_part_of_its_tag_is_edited_too(thought: str) -> None:
+    backend = ScriptedBackend(["<think>", "\n", thought, "</think>", "\n\n", "Two"], ["!"], template=CLOSED)
+    session = ChatSession(backend)
+    play(session.send("How many?"))
+    play(session.steer(steering.edited(reply_of(session), f"{thought} more", backend)))
+    assert continued(backend) == f"<think>\n{thought} more"
+
+
 def test_an_answer_may_speak_of_the_tag() -> None:
     session = ChatSession(ScriptedBackend(["Hm", "</think>", "It ends with ", "</think>", "."]))
     assert play(session.send("x"))[:2] == ("Hm", "It ends with </think>.")

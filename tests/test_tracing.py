@@ -14,12 +14,14 @@ from pathlib import Path
 import pytest
 
 import localr1
-from backends.base import Sampling, Token
+from backends.base import ModelFileError, Sampling, Token
 from localr1 import cli
 from localr1.history import history_file
-from localr1.store import Store
+from localr1.models import Wanted
+from localr1.store import Store, TraceSummary
 from localr1.trace.export import FORMS
 from localr1.trace.record import Ended, Made, Trace, from_json
+from localr1.trace.totals import Totals
 from localr1.turn import Written
 
 MADE = Made("r1-tiny", "gguf", "Qwen2.5", "Q8_0", Sampling(seed=7))
@@ -180,6 +182,14 @@ def test_statistics_of_all_by_model(capsys: pytest.CaptureFixture[str]) -> None:
     assert math.isclose(found["all"]["seconds"], 4.5 + 1.5 + 1.5 + 1.5)
 
 
+def test_of_a_text_without_tokens_nothing_is_counted() -> None:
+    known, text = (TraceSummary(1, 1, "?", "m", "", tokens, 0, 1.0, "stop", "model") for tokens in (3, 0))
+    counted = Totals()
+    for trace in (known, text, text):
+        counted.add(trace, "".join(THOUGHT))
+    assert (counted.traces, counted.mean_thought_tokens, counted.backtracks) == (3, 3.0, 1)
+
+
 # ------------------------------------------------------------------------------------------------------------ export
 
 
@@ -244,6 +254,7 @@ def test_a_file_beside_what_is_kept(files: list[str], own_history: Path, capsys:
         ("x.json", b'{"version": 99}', "update localr1"),
         ("x.jsonl", b"{}\n{}", "line 1 is out of place"),
         ("x.jsonl", b"", "this is no trace of localr1"),
+        ("x.json", b"\xef\xbb\xbf[]", "this is no trace of localr1"),
     ],
 )
 def test_a_file_that_is_no_trace(name: str, content: bytes, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -338,6 +349,20 @@ def test_one_question_to_two_backends(capsys: pytest.CaptureFixture[str], own_hi
         assert [turn.id for turn in turns] == [found["a"]["id"], found["b"]["id"]] and [turn.parent for turn in turns] == [None, None]
     assert run(*asked, "--no-history") == 0
     assert json.loads(capsys.readouterr().out)["a"]["id"] is None
+
+
+def test_both_are_opened_as_the_flags_say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    opened: list[Wanted] = []
+
+    def load(spec: object, wanted: Wanted) -> None:
+        opened.append(wanted)
+        raise ModelFileError("enough")
+
+    monkeypatch.setattr("localr1.ask.load", load)
+    assert "enough" in said(
+        capsys, "compare", "hi", "--against", "@reference", "--kv", "q8_0", "--force", "--context", "999", "--seed", "1"
+    )
+    assert opened == [Wanted("auto", 999, "q8_0", force=True)]
 
 
 def test_the_same_model_and_seed_is_the_same_reply(capsys: pytest.CaptureFixture[str], own_history: Path) -> None:

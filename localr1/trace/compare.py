@@ -15,6 +15,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from backends.base import Token, common_prefix
+from localr1.latex import render_text
 from localr1.reasoning import Part
 from localr1.trace.record import Stats, Trace, stats
 from localr1.turn import Written
@@ -217,14 +218,15 @@ def _likeness(x: Sequence[_Named], y: Sequence[_Named]) -> np.ndarray:
 
 # ----------------------------------------------------------------------------------------------------------- answers
 
-_BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
+_BOLD = re.compile(r"\*\*([^*\n]+)\*\*([^\n]*)")
+_LABEL = re.compile(r".*(answer|result|solution|答案|结果)\W*", re.IGNORECASE)
 
 
 def _same_answer(a: Trace, b: Trace) -> bool | None:
-    """Of what is boxed or bold, the last; else of the whole text. Case, white space and a full stop do not count."""
+    """Of what is boxed or bold, the last; else of the whole text. Case, white space, a full stop and how a formula is written do not count."""
     if not a.answer.strip() or not b.answer.strip():
         return None
-    for marks in (_boxed, _BOLD.findall):
+    for marks in (_boxed, _bold):
         marked = [marks(trace.answer) for trace in (a, b)]
         if all(marked):
             return _plain(marked[0][-1]) == _plain(marked[1][-1])
@@ -238,8 +240,20 @@ def _boxed(text: str) -> list[str]:
     return [found.formula for found in (formula_at(text, at) for at in places) if found is not None]
 
 
+def _bold(text: str) -> list[str]:
+    """Results; of "**Answer:** 72" what stands behind. Other labels and headings are none."""
+    found = []
+    for bold in _BOLD.finditer(text):
+        inside, behind = bold[1].strip(), bold[2].strip()
+        if inside[-1:] in (":", "：") or behind[:1] in (":", "："):
+            found += [behind.lstrip(":： ")] if _LABEL.fullmatch(inside) and behind.strip(":： ") else []
+        elif behind or text[: bold.start()].rpartition("\n")[2].strip(" #>-") or not text[bold.end() :].strip():  # no heading
+            found.append(inside)
+    return found
+
+
 def _plain(text: str) -> str:
-    return " ".join(text.casefold().split()).strip(".*$ ")
+    return " ".join(render_text(text).casefold().split()).strip(".*$ ")
 
 
 # ------------------------------------------------------------------------------------------------------------- JSON

@@ -115,7 +115,7 @@ RULES = (
         (so|therefore|thus|hence),? (the|our) ((final|correct|total|overall) )?(answer|total|result|solution|probability|number of [^.\n]{1,24}|sum|value of [^.\n]{1,12}) (is|are|must be|comes)\b
         in (conclusion|summary|short)\b|to (sum up|summari[sz]e|conclude)\b|putting (it|this|everything) (all )?together
         i('m| am) ((now|pretty|fairly|quite|really) )?(confident|certain|convinced)\b
-        [^.\n]{0,50}\\boxed
+        [^.\n]{0,50}\\boxed\{ *[^}\s]
         """),
     Rule("conclude", "en", "start", r"""
         (therefore|thus|hence|consequently|overall|in the end)\b

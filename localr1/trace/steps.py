@@ -39,6 +39,7 @@ _MARKUP = re.compile(r"^[^\w\\]*(?:(?:\d{1,3}|[a-zA-Z])[.)]\s[^\w\\]*)?[_*]*")
 _ITEM = re.compile(r"(?:[-+*•–]|\(?(?:\d{1,3}|[a-zA-Z])[.)]|[①-⑳])\s")
 _GOES_ON = re.compile(r"(?:which|where|and|or|so|because|since|with|that|then|giving|is)\b|\||\\[\[\]]|\$\$|\\(?:begin|end)\{")
 _HEADING = re.compile(r"#{1,6}\s|(\*\*|__)[^*_]+\1$")
+_NO = re.compile(r"\W*(?:no\b\W*|不，)", re.IGNORECASE)
 _COLON = re.compile(r"[:：][*\s]{0,3}$")
 
 # at which place rules for which places are tried: each takes in those before it
@@ -117,6 +118,7 @@ class StepCutter:
         self._blank = False  # a blank line came last
         self._open = False  # ... or a heading, or a line that ends with a colon
         self._item = False  # the last line was of a list
+        self._asked = False  # the sentence before was a question
         self._where: Where = "first"  # of a paragraph that begins now: first, head, then start
 
     @property
@@ -169,6 +171,7 @@ class StepCutter:
             return False
         if end[0] == "\n":
             before = self._text[max(self._at, end.start() - _UNSURE) : end.start()]
+            self._asked = before.rstrip().endswith(("?", "？")) if before.strip() else self._asked
             self._open = self._open or bool(not self._fence and _COLON.search(before))
             self._begins = "line"
         elif end.end() == len(self._text) and not final:  # quotes and brackets may follow
@@ -176,6 +179,7 @@ class StepCutter:
             return False
         elif not self._fence:
             self._begins = "sentence"
+            self._asked = "?" in end[0] or "？" in end[0]
         self._at = end.end()
         return True
 
@@ -202,16 +206,22 @@ class StepCutter:
             if not fence:
                 self._sentence(line)
         else:
-            kind = _kind(line, self._where) or "work"
+            kind = self._kind(line, self._where) or "work"
             if blank or kind != self.steps[-1].kind:
                 self._begin(kind)
 
     def _sentence(self, line: str) -> None:
         """A sentence begins, or a line of the step before. Two openers of a kind in one breath make one step."""
         last = self.steps[-1]
-        kind = _kind(line, "restated" if last.kind == "restate" else "anywhere")
+        kind = self._kind(line, "restated" if last.kind == "restate" else "anywhere")
         if kind and (kind != last.kind or self._offset + self._at - last.start >= WINDOW):
             self._begin(kind)
+
+    def _kind(self, line: str, place: Where) -> Kind | None:
+        """A no to one's own question is no turn, unless it was whether all is right."""
+        if self._asked and self.steps[-1].kind not in ("check", "backtrack"):
+            line = _NO.sub("", line, count=1)
+        return _kind(line, place)
 
     def _begin(self, kind: Kind) -> None:
         """A step begins where we are; the tokens that begin there or later are its own."""

@@ -14,9 +14,11 @@ HEADER = ("traces", "thought tokens", "answer tokens", "seconds", "mean thought"
 
 @dataclass(slots=True)
 class Totals:
-    """Of several traces. `ended`: how often their thoughts ended which way, "unfinished" among them."""
+    """Of several traces. `ended`: how often their thoughts ended which way, "unfinished" among them. `counted`: those of which more is known
+    than the text, which alone count for means and backtracks."""
 
     traces: int = 0
+    counted: int = 0
     thought_tokens: int = 0
     answer_tokens: int = 0
     seconds: float = 0.0
@@ -28,12 +30,14 @@ class Totals:
         self.thought_tokens += trace.thought_tokens
         self.answer_tokens += trace.answer_tokens
         self.seconds += trace.seconds
-        self.backtracks += sum(step.kind == "backtrack" for step in cut(thought))
+        if trace.thought_tokens or trace.answer_tokens:
+            self.counted += 1
+            self.backtracks += sum(step.kind == "backtrack" for step in cut(thought))
         self.ended[trace.thought_end if trace.reason else "unfinished"] += 1
 
     @property
     def mean_thought_tokens(self) -> float:
-        return self.thought_tokens / self.traces if self.traces else 0.0
+        return self.thought_tokens / self.counted if self.counted else 0.0
 
     @property
     def backtracks_per_1000_tokens(self) -> float:

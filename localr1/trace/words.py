@@ -37,7 +37,7 @@ def count(number: int, name: str) -> str:
 
 def seconds(value: float) -> str:
     if value >= 120:
-        return f"{value // 60:,.0f} min {value % 60:.0f} s"
+        return f"{round(value) // 60:,} min {round(value) % 60} s"
     return f"{value:.{2 if value < 1 else 1 if value < 10 else 0}f} s"
 
 

@@ -18,6 +18,7 @@ from localr1.chat import ChatSession
 from localr1.history import made_by
 from localr1.trace.compare import Comparison, Pair, _likeness, align, compare, to_json
 from localr1.trace.record import Ended, Made, Trace
+from localr1.trace.words import seconds
 from localr1.turn import Reply, Rules, Written
 from scripted import ScriptedBackend
 
@@ -188,6 +189,10 @@ def test_of_long_thoughts_a_part_at_a_time_is_compared(monkeypatch: pytest.Monke
     assert sum(pair.similarity == 1 for pair in found.pairs) > 0.95 * len(b.steps)
 
 
+def test_minutes_are_whole() -> None:
+    assert [seconds(s) for s in (119.9, 179.7, 3599.9)] == ["120 s", "3 min 0 s", "60 min 0 s"]
+
+
 # ----------------------------------------------------------------------------------------------------------- answers
 
 
@@ -199,6 +204,13 @@ def test_of_long_thoughts_a_part_at_a_time_is_compared(monkeypatch: pytest.Monke
         (r"So \boxed{\frac{1}{2}}.", r"Hence **x**: \boxed{\frac{1}{2}}", True),
         (r"So \boxed{1}.", r"Hence \boxed{2}", False),
         (r"So it is \boxed{\frac{1}{\sqrt{2}}}.", r"Thus \boxed{\frac{1}{\sqrt{2}}}", True),
+        (r"\boxed{ \frac{1}{2} }", r"So $\boxed{\dfrac{1}{2}}$", True),
+        ("**Answer:** 72", "**Answer:** 71", False),
+        ("**Final Answer**: 72.", "So it is **$72$**", True),
+        ("**答案：** 72", r"**Answer:** \(72\)", True),
+        ("**Step 1:** do\n\nSo 5.", "**Step 1:** do\n\nSo 7.", False),
+        ("**Solution**\n\nIt is 5.", "**Solution**\n\nIt is 6.", False),
+        ("**42**", "It is **42**.", True),
         ("Yes, it is.", "yes,  it is", True),
         ("Yes.", "No.", False),
         ("Yes.", " ", None),

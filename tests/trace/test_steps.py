@@ -204,6 +204,27 @@ def test_openers(sentence: str, kind: str) -> None:
     assert kinds(f"The task.\n\nIt is 5.\n\n{sentence}\n")[2] == kind
 
 
+@pytest.mark.parametrize(
+    ("thought", "kinds"),
+    [
+        (
+            "Okay, is 97 prime? I put it in \\boxed{}.\n\nIs 97 divisible by 2? No, it's odd.\n\nBy 3? No. By 7?\n\nNo, 7*13=91.\n\nSo \\boxed{yes}",
+            ["restate", "work", "work", "work", "conclude"],
+        ),
+        ("嗯，97是质数吗？\n\n97能被3整除吗？不，不能。", ["restate", "work"]),
+        ("Okay, x.\n\nWait, is that right? No, 3*4 is 12.", ["restate", "check", "backtrack"]),
+        ("Okay, x.\n\nIs it 2? No, wait, that's wrong.", ["restate", "work", "backtrack"]),
+    ],
+)
+def test_a_no_to_ones_own_question_is_no_turn(thought: str, kinds: list[str]) -> None:
+    assert [step.kind for step in cut(thought)] == kinds
+    cutter = StepCutter()
+    for character in thought:
+        cutter.feed(character)
+    cutter.finish()
+    assert [step.kind for step in cutter.steps] == kinds
+
+
 def test_a_step_shows_as_soon_as_its_opening_is_known() -> None:
     cutter = StepCutter()
     cutter.feed("The task.\n\nIt is 5. Wait, " + "x" * (WINDOW - len(" Wait, ") - 1))
