@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from backends.model_file import ModelFile
     from localr1.models import ModelSpec, Wanted
     from localr1.settings import Settings
+    from localr1.settings_layers import Layers
 
 _STEPS = (2.0, 1.5, 1.25)  # times the context there is; with less, the next turn would be at its end again
 
@@ -52,6 +53,14 @@ def wanted(settings: Settings, force: bool = False) -> Wanted:
     from localr1.models import Wanted
 
     return Wanted(settings.model.backend, settings.model.context, settings.model.kv, force)
+
+
+def go_back(layers: Layers, opener: Opener) -> None:
+    """Have the settings be those of what is open: what was asked for instead could not be opened."""
+    layers.open(opener.spec.name, opener.spec.path)
+    for key, value in (("model.backend", opener.wanted.backend), ("model.context", opener.wanted.context), ("model.kv", opener.wanted.kv)):
+        if layers.settings[key] != value:
+            layers.set(key, value)
 
 
 def larger_context(machine: Machine, model: ModelFile, kv: CacheType, context_tokens: int) -> int:

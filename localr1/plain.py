@@ -18,7 +18,7 @@ from localr1.copying import CopyError, copy_of, to_clipboard
 from localr1.endings import end_line
 from localr1.history import MEMORY, History
 from localr1.lines import Lines, being_edited
-from localr1.opening import Opener, wanted
+from localr1.opening import Opener, go_back, wanted
 from localr1.plain_conversations import PlainConversations
 from localr1.plain_files import Files
 from localr1.savings import Savings
@@ -237,7 +237,7 @@ class PlainChat:
         if not command.value:
             say(listing(self.layers) + "\n")
             return
-        session, before = self.engine.session, self.layers.settings
+        session = self.engine.session
         try:
             key, line = change(self.layers, command.value, "" if session is None else session.backend.info.name)
         except SettingError as error:
@@ -245,9 +245,8 @@ class PlainChat:
             return
         self.engine.set_rules(**rule_changes(self.layers, key))
         say(line)
-        opener = self.engine.awaited if key.startswith("model.") else None
-        if opener is not None and not self._open(replace(opener, wanted=wanted(self.layers.settings, opener.wanted.force))):
-            self.layers.set(key, before[key])  # as what is open was opened
+        if key.startswith("model.") and (opener := self.engine.awaited) is not None:
+            self._open(replace(opener, wanted=wanted(self.layers.settings, opener.wanted.force)))
 
     def _set_rule(self, command: Typed) -> None:
         for value in command.changes().values():
@@ -284,7 +283,7 @@ class PlainChat:
         if opening.problem:
             say(f"The model could not be loaded: {opening.problem}")
             if self.engine.opener is not None:
-                self.layers.open(self.engine.opener.spec.name, self.engine.opener.spec.path)
+                go_back(self.layers, self.engine.opener)
         self._is_loaded()
         return not opening.problem
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.base import BackendError
+from backends.base import BackendError, EngineError
 from localr1.chat import ChatSession
 from localr1.lines import question
 from localr1.models import ModelSpec, Wanted
@@ -236,6 +236,22 @@ def test_a_larger_context_is_had_at_once(monkeypatch, capsys):
     opener = Opener(ModelSpec("r1:7b", "gguf", Path("r1.gguf")), Wanted())
     assert talk(monkeypatch, "One?\n/set context 2048\nTwo?\n", opener) == 0
     assert asked == [Wanted(), Wanted(context=2048)] and capsys.readouterr().out.count("Answer:\n600") == 2
+
+
+def test_what_could_not_be_opened_is_not_set(monkeypatch, capsys):
+    asked = []
+
+    def open_model(spec, wanted, *tell):
+        asked.append(wanted)
+        if wanted.context == 99:
+            raise EngineError("too little")
+        return ScriptedBackend([*THINK, "600"])
+
+    monkeypatch.setattr("localr1.models.open_model", open_model)
+    opener = Opener(ModelSpec("r1:7b", "gguf", Path("r1.gguf")), Wanted())
+    talk(monkeypatch, "/set context 99\n/set context\n/set kv q8_0\n", opener)
+    assert asked == [Wanted(), Wanted(context=99), Wanted(), Wanted(kv="q8_0")]
+    assert "could not be loaded: too little" in (said := capsys.readouterr().out) and "model.context is none" in said
 
 
 def test_conversations_in_lines(monkeypatch, capsys, tmp_path):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from backends.base import BackendError
 from localr1.aliases import ALIASES
 from localr1.commands import Typed
-from localr1.opening import Opener, wanted
+from localr1.opening import Opener, go_back, wanted
 from localr1.tui.engine import OpenBackend, Opening, one_line
 from localr1.tui.pull import Pull
 from localr1.tui.status import Field
@@ -104,7 +104,7 @@ class Models:
         self._awaited = None
         opener = self._app.engine.opener
         if awaited.problem and opener is not None:
-            self._app.layers.open(opener.spec.name, opener.spec.path)  # back to that one's
+            go_back(self._app.layers, opener)
         if awaited.problem:
             await self._app.transcript.notice(f"The model could not be loaded: {awaited.problem}", "error")
         if self._app.engine.failure and self._app.turn is not None:
