@@ -68,7 +68,11 @@ def change(layers: Layers, typed: str, model: str = "") -> tuple[str, str]:
     words = text.rsplit(maxsplit=1)
     saved = len(words) == 2 and words[1].lower() in ("--save", "" if is_text else "save")
     text = words[0] if saved else text
-    value = _text(text, saved) if is_text else read_value(key, text)
+    value: Value | None
+    if is_text and text.lower() == "none":  # as it is by default
+        value = None if saved else ""
+    else:
+        value = read_value(key, "" if is_text and text in ('""', "''") else text)
     at_start, keeps = row is not None and row.at_start, "--save" if is_text else "save"
     if at_start and not saved:
         raise SettingError(f"{key} is looked at when the chat begins: add {keeps} to keep it for the next one")
@@ -82,13 +86,6 @@ def change(layers: Layers, typed: str, model: str = "") -> tuple[str, str]:
         layers.set(key, value)
         where = f"for this session; add {keeps} to keep it"
     return key, (warning(layers, model) if key == "sampling.temperature" else "") or f"{key} is now {shown(value, key)}, {where}"
-
-
-def _text(typed: str, saved: bool) -> str | None:
-    """Of a text setting. Two quotes: none; none: as it is by default."""
-    if typed.lower() == "none":
-        return None if saved else ""
-    return "" if typed in ('""', "''") else typed
 
 
 def warning(layers: Layers, model: str) -> str:
