@@ -20,7 +20,7 @@ FAMILIES: dict[str, Callable[[random.Random], Problem]] = {
     "compare": compare, "filter": filter_words, "talk": talk,
 }  # fmt: skip
 # By how hard a family is to learn, and how long its traces are: multiply's are the longest, and soon right.
-SHARES = {"letters": 0.17, "add": 0.04, "subtract": 0.12, "multiply": 0.04, "compare": 0.15, "filter": 0.36, "talk": 0.12}
+SHARES = {"letters": 0.16, "add": 0.13, "subtract": 0.14, "multiply": 0.07, "compare": 0.12, "filter": 0.27, "talk": 0.11}
 EARLIER = 0.2  # how many conversations have turns before the last
 
 Document = tuple[list[int], list[float]]  # token ids, and the loss weight of each
