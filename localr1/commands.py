@@ -43,7 +43,7 @@ _TABLE = (
     Command("edit", "The reply", "edit the thought, and go on from there"),
     Command("reroll", "The reply", "another reply, to question N", (NUMBER, MAYBE), "[N]", aliases=("regen",)),
     Command("again", "The reply", "another answer to the same thought"),
-    Command("copy", "The reply", "copy the answer; or code [N], thought, all", (TEXT, MAYBE), shown="WHAT"),
+    Command("copy", "The reply", "copy the answer; or code [N], thought, all", ("answer", "code", "thought", "all", TEXT, MAYBE), "WHAT"),
     Command("raw", "The reply", "show answers as the model wrote them, and back"),
     Command("trace", "The reply", "show, enter, hide the trace"),
     Command("revise", "The conversation", "edit question N, by default the last one; what follows becomes a branch", (NUMBER, MAYBE), "[N]"),
