@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from backends.base import Backend, BackendError, Cancel, Segment, Text, common_prefix
-from localr1.context import ContextFull, Filled, reserve, to_drop
+from localr1.context import ContextFull, reserve, to_drop
 from localr1.prompt import THINK, Message, Prompt, PromptError, render, with_system
 from localr1.steering import CannotSteer, go_on
 from localr1.turn import Event, Reply, Rules, Start, Turn, TurnEnd, Written, closing, tag
@@ -31,12 +31,16 @@ class ChatSession:
         self.dropped = 0  # oldest turns that are no longer sent
         self.context_tokens = 0  # what the last turn filled of the context
         self.next_tokens = 0  # what the next prompt begins with: of that, all but the thought
-        self.filled = Filled()  # by the last prompt
         self.writing = False
         self._turn: Turn | None = None
         self.cancelled = False
         if before is not None:
             self.take_over(before.history, before.reply.tokens if before.reply is not None else (), before.dropped)
+
+    @property
+    def rules_in_force(self) -> Rules:
+        """Of the turn that is written, or was last: a question may have its own."""
+        return self.rules if self._turn is None else self._turn.rules
 
     @property
     def turns(self) -> int:
@@ -65,7 +69,7 @@ class ChatSession:
         """
         self.cancelled = False
         last = self.last_reply()
-        reply = Reply(last.question, last.prompt_ids, last.opens_thought)
+        reply = replace(last, tokens=[], by_text=False)
         return self._play(self.history[:-2], Turn(self.backend, reply, self.rules, start, lambda: self.cancelled), self.dropped)
 
     def go_on(self, **changes: Any) -> Iterator[Event]:
@@ -154,8 +158,7 @@ class ChatSession:
         prompt = self._prompt(history, question, rules, dropped)
         ids = self._encode(prompt)
         system, own = (len(self.backend.encode([Text(text)])) for text in (rules.system, question))
-        self.filled = Filled(system, own, len(ids))
-        return Reply(question, tuple(ids), prompt.opens_thought)
+        return Reply(question, tuple(ids), prompt.opens_thought, system, own)
 
     def _prompt(self, history: Sequence[Message], text: str, rules: Rules, dropped: int) -> Prompt:
         sent = history[2 * dropped :]
@@ -209,4 +212,3 @@ class ChatSession:
         """Forget the conversation."""
         self.history, self.reply = [], None
         self.dropped = self.context_tokens = self.next_tokens = 0
-        self.filled = Filled()

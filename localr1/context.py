@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backends.base import PromptTooLong
@@ -27,15 +26,6 @@ class ContextFull(PromptTooLong):
             f"the context is full: the conversation has {prompt_tokens:,} tokens of {context_tokens:,}, which leaves too little for a reply; "
             "start a new chat, raise --context, or set when_full to drop the oldest turns",
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Filled:
-    """Tokens of a prompt: of the system text, of the question with what is attached to it, of all."""
-
-    system: int = 0
-    question: int = 0
-    prompt: int = 0
 
 
 def reserve(context_tokens: int, max_tokens: int | None) -> int:
@@ -63,17 +53,18 @@ def used(session: ChatSession) -> int:
 
 def breakdown(session: ChatSession) -> list[tuple[str, int]]:
     """What the last prompt and its reply fill, by what it is; the free rest last."""
-    filled, reply = session.filled, session.reply
+    reply = session.reply
     written = [] if reply is None else list(reply.tokens)
+    prompt, system, question = (0, 0, 0) if reply is None else (len(reply.prompt_ids), reply.system_tokens, reply.question_tokens)
     thought = sum(token.part == "thought" for token in written)
     parts = [
-        ("system text", filled.system),
-        ("earlier turns", filled.prompt - filled.system - filled.question),
-        ("question", filled.question),
+        ("system text", system),
+        ("earlier turns", prompt - system - question),
+        ("question", question),
         ("thought", thought),
         ("answer", len(written) - thought),
     ]
-    return [*parts, ("free", max(0, session.backend.info.context_length - filled.prompt - len(written)))]
+    return [*parts, ("free", max(0, session.backend.info.context_length - prompt - len(written)))]
 
 
 def told(session: ChatSession) -> str:

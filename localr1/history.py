@@ -27,8 +27,8 @@ def history_file() -> Path:
 
 
 def made_by(session: ChatSession) -> Made:
-    """What makes the session's replies, as it is set now."""
-    info, rules = session.backend.info, session.rules
+    """What makes the session's reply."""
+    info, rules = session.backend.info, session.rules_in_force
     return Made(info.name, session.backend.name, info.base, info.format, rules.sampling, rules.think_budget)
 
 

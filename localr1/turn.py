@@ -95,6 +95,8 @@ class Reply:
     question: str
     prompt_ids: tuple[int, ...]
     opens_thought: bool  # the prompt has opened the thought
+    system_tokens: int = 0  # of the prompt
+    question_tokens: int = 0  # with what is attached to it
     tokens: list[Written] = field(default_factory=list)
     by_text: bool = False  # the tokens were made of its text, which another model wrote, or a file brought
 
@@ -150,7 +152,7 @@ class Turn:
 
     def __init__(self, backend: Backend, reply: Reply, rules: Rules, start: Start, cancelled: Callable[[], bool]) -> None:
         self.reply = reply
-        self._backend, self._rules, self._start, self._cancelled = backend, rules, start, cancelled
+        self._backend, self.rules, self._start, self._cancelled = backend, rules, start, cancelled
         self._sampled: dict[Part, int] = {"thought": 0, "answer": 0}
         self._given = 0
         self._budget_used = 0  # tokens of the thought itself: an opening tag is not counted
@@ -225,10 +227,10 @@ class Turn:
         if self._start.kept:  # the clock goes on from there
             self._began = perf_counter() - max(written.at_s for written in self._start.kept)
         segments = list(self._start.segments)
-        if self._rules.thinking == "off" and not segments and not self._start.kept:
+        if self.rules.thinking == "off" and not segments and not self._start.kept:
             opened = [] if self.reply.opens_thought else [tag(THINK, self._backend), Text("\n")]
             segments, self._forced = [*opened, *closing(self._backend)], "user"
-        elif self._rules.thinking == "force" and not segments and not self._start.kept and not self.reply.opens_thought:
+        elif self.rules.thinking == "force" and not segments and not self._start.kept and not self.reply.opens_thought:
             segments = [tag(THINK, self._backend), Text("\n")]
         yield from self._put(segments)
         if self._forced is not None:
@@ -292,11 +294,11 @@ class Turn:
                 self.stop()
                 return
         yield from events
-        loop = self._guard.feed(token.id) if self._rules.on_loop != "ignore" else None
+        loop = self._guard.feed(token.id) if self.rules.on_loop != "ignore" else None
         if loop is not None:
             part: Part = "thought" if self._splitter.in_thought else "answer"
             yield LoopFound(loop, part)
-            if self._rules.on_loop == "answer":
+            if self.rules.on_loop == "answer":
                 self._looped = part == "answer"
                 self._close = "loop" if part == "thought" else self._close
                 self.stop()
@@ -320,7 +322,7 @@ class Turn:
     # ---------------------------------------------------------------------------------------------- steering
 
     def _budget_spent(self) -> bool:
-        budget = self._rules.think_budget
+        budget = self.rules.think_budget
         return budget is not None and self._splitter.in_thought and self._budget_used >= budget
 
     def _close_thought(self, why: ThoughtEnd) -> Iterator[Event]:
@@ -354,7 +356,7 @@ class Turn:
 
     def _sampling(self) -> Sampling:
         """What is left to sample of the turn."""
-        sampling = self._rules.sampling
+        sampling = self.rules.sampling
         limit = sampling.max_tokens
         return sampling if limit is None else replace(sampling, max_tokens=limit - sum(self._sampled.values()))
 

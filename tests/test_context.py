@@ -42,6 +42,15 @@ def test_what_fills_it_adds_up() -> None:
     assert "  thought               3     1 %" in told(session) and "behind" in told(session)
 
 
+def test_a_question_that_cannot_be_asked_fills_nothing() -> None:
+    session = ChatSession(ScriptedBackend(REPLY, context=40), Rules(when_full="stop"))
+    list(session.send("first"))
+    before = breakdown(session)
+    with pytest.raises(PromptTooLong):
+        list(session.send("second" * 9))
+    assert breakdown(session) == before
+
+
 def test_while_a_reply_is_written_it_grows_and_then_the_thought_no_longer_counts() -> None:
     session = ChatSession(ScriptedBackend(REPLY))
     seen = [used(session) for _ in session.send("first")]

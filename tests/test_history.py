@@ -72,6 +72,14 @@ def test_a_reply_without_a_token_is_kept_as_ended(tmp_path: Path) -> None:
     history.close()
 
 
+def test_a_question_with_its_own_rules_is_kept_with_them(tmp_path: Path) -> None:
+    history, session = History(tmp_path / "h.db"), ChatSession(ScriptedBackend(REPLY, REPLY))
+    for changes, budget in (({"think_budget": 64}, 64), ({}, None)):
+        list(history.keep(session, session.send("How many?", **changes)))
+        assert history.trace is not None and history.trace.made.think_budget == budget
+    history.close()
+
+
 @pytest.mark.parametrize("after", [None, 1], ids=["a question", "another reply"])
 def test_a_reply_that_fails_is_a_branch_and_no_part_of_what_goes_on(tmp_path: Path, after: int | None) -> None:
     history, session = History(tmp_path / "h.db"), ChatSession(BreakingBackend(REPLY, REPLY, ["Two", "!"], REPLY))

@@ -26,7 +26,7 @@ _PROSE = re.compile(
     r"[A-Za-z]{2,}\s+[A-Za-z]{2,}|[，。；：、（）“”]"
 )  # without a command in it: two amounts of money, and what is between them
 _COMMAND = re.compile(r"\\[A-Za-z]|\^")
-_CUT = re.compile(r"""["]|(?:[(\[{+*‹“‘（]|\s')$""")  # what no formula has, or ends with: its dollars belong to others
+_CUT = re.compile(r"""["]|(?:[(\[{+*‹“‘（和或与到至]|\s')$""")  # what no formula has, or ends with: its dollars belong to others
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _BEGIN = re.compile(r"\\begin\{([a-z]+\*?)\}")
 _CLOSING = {"\\(": "\\)", "\\[": "\\]"}

@@ -21,6 +21,7 @@ from localr1.latex.tree import Unreadable
         (r"the $n$th of **\boxed{42}**", "the nth of **[ 42 ]**"),
         ("\\begin{align*}\nx &= 1 \\\\\ny &= 2\n\\end{align*}", "x = 1; y = 2"),
         (r"$ \frac{1}{2} $ is $ x^2 $", "1/2 is x²"),
+        ("花了$5和$x$元，$10到$20", "花了$5和x元，$10到$20"),
         ("设$x$为苹果，$f(x)$是函数，$g(x)$是导数。点$(1,2)$和点$(3,4)$", "设x为苹果，f(x)是函数，g(x)是导数。点(1, 2)和点(3, 4)"),
         ("\"$x$\" ($y$) '$z$' $f'$ $[0,1)$", "\"x\" (y) 'z' f′ [0, 1)"),
         # money
