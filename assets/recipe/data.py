@@ -20,7 +20,7 @@ FAMILIES: dict[str, Callable[[random.Random], Problem]] = {
     "compare": compare, "filter": filter_words, "talk": talk,
 }  # fmt: skip
 # By how hard a family is to learn, and how long its traces are: multiply's are the longest, and soon right.
-SHARES = {"letters": 0.16, "add": 0.13, "subtract": 0.14, "multiply": 0.07, "compare": 0.12, "filter": 0.27, "talk": 0.11}
+SHARES = {"letters": 0.18, "add": 0.10, "subtract": 0.09, "multiply": 0.07, "compare": 0.16, "filter": 0.24, "talk": 0.16}
 EARLIER = 0.2  # how many conversations have turns before the last
 
 Document = tuple[list[int], list[float]]  # token ids, and the loss weight of each

@@ -59,7 +59,9 @@ class Wanted:
         """Logarithms of probabilities [N, V], float16: of every token of the replies, one behind another."""
         if new := [trace for trace in batch if id(trace) not in self._known]:
             ids, weights, view = packed(new, self._device)
-            found = self._teacher(ids, view)[0, :-1][weights[1:] > 0].float().log_softmax(-1).half()
+            with autocast(self._device):
+                found = self._teacher(ids, view)[0, :-1][weights[1:] > 0]
+            found = found.float().log_softmax(-1).half()
             parts = found.split([sum(w > 0 for w in trace[1]) for trace in new])
             self._known |= {id(trace): part for trace, part in zip(new, parts, strict=True)}
         return torch.cat([self._known[id(trace)] for trace in batch])
@@ -78,12 +80,13 @@ def train(args: argparse.Namespace) -> None:
         batch = documents(args.seed, step, args.documents) if traces is None else drawn(traces, args.seed, step, args.documents)
         trained, batch = sum(sum(d[1]) for d in batch), mine(batch)
         ids, weights, view = packed(batch, args.device)
+        wanted_here = None if wanted is None else wanted(batch)  # outside of autocast, which knows no float16 on a CPU
         with autocast(args.device):
             logits = student(ids, view)
             loss = cross_entropy(logits, ids, weights, 1) / trained
             figures = [loss.detach()]
-            if wanted is not None:
-                distance = divergence(logits[0, :-1][weights[1:] > 0], wanted(batch)) / trained
+            if wanted_here is not None:
+                distance = divergence(logits[0, :-1][weights[1:] > 0], wanted_here) / trained
                 figures.append(distance.detach())
                 loss = (1 - args.teacher_weight) * loss + args.teacher_weight * distance
         loss.backward()

@@ -1,5 +1,7 @@
 """The teacher in torch computes what the reference computes; its stages do what the reports say. Skipped without torch."""
 
+import argparse
+import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -162,8 +164,9 @@ def test_divergence_is_zero_from_oneself_alone() -> None:
     )
 
 
-def test_the_teacher_is_asked_once_for_each_trace(model: Any) -> None:
+def test_the_teacher_is_asked_once_for_each_trace(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """And says the same as if it was asked for the batch alone: only tokens that are trained on, in the batch's order."""
+    monkeypatch.setattr(layers, "fast_type", lambda _: torch.float32)
     traces = [([1, 5, 9, 3], [0, 0, 1, 1]), ([1, 8, 2, 7, 4], [0, 1, 1, 1, 1]), ([1, 6], [0, 1])]
     wanted, asked = distill.Wanted(model, "cpu"), []
     forward = model.register_forward_pre_hook(lambda _, inputs: asked.append(inputs[0].shape[1]))
@@ -178,6 +181,17 @@ def test_the_teacher_is_asked_once_for_each_trace(model: Any) -> None:
             scores = model(torch.tensor([ids]), view)[0, :-1]
         alone.append(scores[torch.tensor(weights[1:]) > 0].log_softmax(-1))
     torch.testing.assert_close(found.float(), torch.cat(alone), rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_distillation_in_what_the_machine_is_fast_in(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: Any) -> None:
+    for module in (layers, trainer):
+        monkeypatch.setattr(module, "fast_type", lambda _: dtype)
+    traces = tmp_path / "traces.jsonl"
+    traces.write_text("".join(json.dumps(dict(family="add", prompt=[1, 5, 9], reply=[i, 7, 4])) + "\n" for i in range(4)))
+    args = trainer.options(None, steps=2).parse_args(["--out", str(tmp_path), "--workers", "1", "--documents", "2", "--device", "cpu"])
+    distill.train(argparse.Namespace(**vars(args), base=None, teacher=folder, traces=traces, teacher_weight=0.5))
+    assert 0 < json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])["divergence"] < 100
 
 
 def test_every_trace_comes_once_before_any_comes_again() -> None:
