@@ -111,7 +111,7 @@ class LlamaCppBackend:
 
     def _context_tokens(self, asked: int | None) -> int:
         """As asked and trained; by default also within half of the free memory (keys and values in F16)."""
-        import psutil
+        from backends.hardware import memory
 
         trained: int = self._c.llama_model_n_ctx_train(self._model)
         check_context(asked, trained)
@@ -123,7 +123,7 @@ class LlamaCppBackend:
         key = int(self._meta(f"{architecture}.attention.key_length") or width)
         value = int(self._meta(f"{architecture}.attention.value_length") or width)
         bytes_per_token: int = max(1, layers * heads * (key + value) * 2)
-        affordable = int(psutil.virtual_memory().available) // 2 // bytes_per_token
+        affordable = memory()[1] // 2 // bytes_per_token
         return min(trained, max(512, min(DEFAULT_CONTEXT, affordable)))
 
     def _meta(self, key: str) -> str:
@@ -276,6 +276,9 @@ class LlamaCppBackend:
                     batch.seq_id[i][0] = 0
                 batch.n_tokens = len(part)
                 self._checked(self._c.llama_decode(self._ctx, batch))
+            except BaseException:
+                self._forget()
+                raise
             finally:
                 self._c.llama_batch_free(batch)
             self._cached += part
@@ -305,7 +308,11 @@ class LlamaCppBackend:
                 return False
             part = ids[start : start + UBATCH_TOKENS]
             tokens = (self._c.llama_token * len(part))(*part)
-            result = self._c.llama_decode(self._ctx, self._c.llama_batch_get_one(tokens, len(part)))
+            try:
+                result = self._c.llama_decode(self._ctx, self._c.llama_batch_get_one(tokens, len(part)))
+            except BaseException:  # Ctrl+C within the call: how much of the part is there is unknown
+                self._forget()
+                raise
             if result == _ABORTED and self._recurrent:  # its state is that of some token in between
                 self._forget()
                 return False

@@ -287,7 +287,7 @@ def _piece_tokens(net: Network) -> int:
 
 def _affordable_context(net: Network) -> int:
     """As trained, and within half of the memory that is free beside the weights."""
-    import psutil
+    from backends.hardware import memory
 
-    affordable = int(psutil.virtual_memory().available) // 2 // net.kv_bytes_per_token
+    affordable = memory()[1] // 2 // net.kv_bytes_per_token
     return min(net.config.max_position_embeddings, max(512, min(DEFAULT_CONTEXT, affordable)))

@@ -16,7 +16,7 @@ from backends.base import ModelFileError
 from backends.checkpoint import AGAIN, CONFIG, Checkpoint, short
 from backends.gguf_header import is_gguf
 from backends.reference.config import MODEL_TYPES, Config, Mla, Moe, parse_config
-from backends.reference.weights import IGNORED, SCALE, check_tensors
+from backends.reference.weights import IGNORED, SCALE, check_tensors, check_tied
 
 # Safetensors' dtypes that an MLX model can be made of; the others hold codes and their scales
 FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -160,6 +160,8 @@ def used_names(checkpoint: Checkpoint, config: Config) -> list[str]:
         )
     if not any(map(_MLX_LAYOUT.search, checkpoint.names())):
         check_tensors(checkpoint, config)
+        if config.tie_word_embeddings and "lm_head.weight" in checkpoint:
+            check_tied(checkpoint)
     used = []
     for name in checkpoint.names():
         layer = _LAYER.match(name)

@@ -109,14 +109,18 @@ def _matrix(order: Order) -> ImportanceMatrix | None:
         return None
     from quantize import calibrate
     from quantize.gguf_file import check_target
+    from quantize.parts import check_name
+    from quantize.report import path_text
     from quantize.sizes import mix_sizes
     from quantize.unquantized import Unquantized
 
+    check_target(order.target, force=order.force)  # before minutes are spent
     kept = order.target.with_name(f"{order.target.name}.imatrix.gguf")
-    for path in (order.target, kept):  # before minutes are spent
-        check_target(path, force=order.force)
+    check_target(kept, force=order.force)
+    check_name(kept)
     built_in = order.text == BUILT_IN
-    name, material = (calibrate.BUILT_IN, calibrate.corpus()) if built_in else (order.text.name, calibrate.read_text(order.text))
+    name = calibrate.BUILT_IN if built_in else path_text(Path(order.text.name))
+    material = calibrate.corpus() if built_in else calibrate.read_text(order.text)
     _say(f"calibrating on {name}")
     with _bar("calibrating") as on_progress, open_source(order.source) as opened:
         then_bytes = mix_sizes(opened, imatrix=True).get(order.form.upper(), 0)

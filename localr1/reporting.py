@@ -14,6 +14,7 @@ from quantize.convert import Report, open_source
 from quantize.errors import TargetError
 from quantize.evaluate import Evaluation
 from quantize.fit_plan import HEADER, RIVALS_HEADER, Plan, rivals, table
+from quantize.parts import check_name
 from quantize.report import by_format, mean_relative_error, merged, path_text, report_json, size_ratio, worst
 from quantize.report_text import percent, size
 
@@ -56,6 +57,7 @@ def check_page(page: Path | None, force: bool) -> None:
         raise TargetError(f"{page.parent}: no such folder; create it first")
     if page.exists() and (not force or not page.is_file()):
         raise TargetError(f"{page}: exists already; choose another name for the report or pass --force to replace it")
+    check_name(page)
 
 
 def _print_plan(plan: Plan) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from backends import compare
-from backends.base import Backend, Special, Text
+from backends.base import Backend, ModelFileError, Special, Text
 from backends.checkpoint import Checkpoint
 from backends.compare import Comparison
 from quantize.calibrate import cut, heldout
@@ -105,7 +105,7 @@ def plan(source: Path, target: Path, format: str | Mix | MlxFormat, *, asked: bo
         if parameters >= DEFAULT_BELOW and not asked:
             raise NotEvaluated(f"that runs two models of {parameters / 1e6:,.0f}M parameters; --eval does it")
         sizes = mix_sizes(opened, imatrix=True)
-        header = sum(path.stat().st_size for path in small_files(source)) if source.is_dir() else 0
+        header = _small_bytes(source) if source.is_dir() else 0
         baseline = None
         if isinstance(opened, GgufSource):
             vocabulary, trained = len(_meta(opened, "tokenizer.ggml.tokens", [])), _meta(opened, f"{opened.architecture}.context_length", 0)
@@ -129,6 +129,14 @@ def plan(source: Path, target: Path, format: str | Mix | MlxFormat, *, asked: bo
     if needed > free:
         raise NotEvaluated(f"with the source as a temporary file it takes {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free")
     return found
+
+
+def _small_bytes(folder: Path) -> int:
+    """Of the tokenizer and the like, for how large a header may be; a file that cannot be copied is told where files are copied."""
+    try:
+        return sum(path.stat().st_size for path in small_files(folder))
+    except ModelFileError:
+        return 0
 
 
 def evaluate(

@@ -107,12 +107,13 @@ class GgufWriter:
     """
 
     def __init__(self, target: Path, metadata: Metadata, tensors: Sequence[TensorInfo], *, force: bool = False) -> None:
-        self.target = target
+        self.target, self._force = target, force
         self._header = pack_header(metadata, tensors)
         self._pending = list(reversed(tensors))
         self.size_bytes = len(self._header) + sum(pad(t.nbytes) for t in tensors)
         check_target(target, force=force)
-        self._part = Part(target)
+        self._place = target.resolve()  # of a link, what it points to
+        self._part = Part(self._place)
         self._file: BinaryIO | None = None
         check_room(target, self.size_bytes)
 
@@ -160,8 +161,9 @@ class GgufWriter:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            self._part.path.replace(self.target)
-            sync_folder(self.target.parent)
+            check_target(self.target, force=self._force)  # it may have come meanwhile
+            self._part.path.replace(self._place)
+            sync_folder(self._place.parent)
         except OSError as failure:
             raise self._explain(failure) from failure
         finally:

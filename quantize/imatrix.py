@@ -162,7 +162,9 @@ def _read_gguf(path: Path, f: BinaryIO) -> _Read:
     kind = header.metadata.get("general.type", "imatrix")
     pairs = {t.name: t for t in header.tensors if t.name.endswith((SUMS, COUNTS))}
     if kind != "imatrix" or not pairs:
-        raise QuantizeError(f"{path}: a GGUF file that holds no importance matrix (general.type is {short(kind)}); give an imatrix file")
+        raise QuantizeError(
+            f"{path}: a GGUF file that holds no importance matrix (general.type is {short(header.metadata.get('general.type'))}); give an imatrix file"
+        )
     chunks, chunk_tokens, datasets = _metadata(path, header)
     tensors = {}
     for name in dict.fromkeys(n.removesuffix(SUMS).removesuffix(COUNTS) for n in pairs):

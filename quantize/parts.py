@@ -53,6 +53,17 @@ class Part:
             self._lock = None
 
 
+def check_name(target: Path) -> None:
+    """Raises TargetError if nothing can be made beside the target under its temporary name, which is longer."""
+    part = Part(target)
+    try:
+        part.create(Path.touch)
+    except OSError as error:
+        raise TargetError(f"{target}: cannot be written ({error.strerror}); choose another place or a shorter name") from None
+    finally:
+        part.discard()
+
+
 def check_room(target: Path, size_bytes: int) -> None:
     """Raises TargetError if the target's file system has less left."""
     free = shutil.disk_usage(target.parent).free

@@ -24,7 +24,8 @@ IGNORED_SUFFIXES = (".rotary_emb.inv_freq",)
 def tensor_names(checkpoint: Checkpoint, d: Model) -> list[TensorName]:
     """Every tensor the architecture has and the checkpoint holds, in the checkpoint's order.
 
-    Raises UnsupportedModel: a tensor is unknown, missing, of another shape or in a format that cannot be read.
+    Raises UnsupportedModel: a tensor is unknown, missing, of another shape or in a format that cannot be read. ModelFileError: what the
+    config ties are two.
     """
     _check_counts(checkpoint, d)
     wanted = [
@@ -53,6 +54,10 @@ def tensor_names(checkpoint: Checkpoint, d: Model) -> list[TensorName]:
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise UnsupportedModel(f"the checkpoint lacks tensor {missing[0]!r}{more}, which config.json calls for; download it again")
+    if d.tied and "lm_head.weight" in place:
+        from backends.reference.weights import check_tied
+
+        check_tied(checkpoint)
     present = [tensor for tensor in wanted if all(source in place for source in tensor.sources)]
     return sorted(present, key=lambda tensor: place[tensor.sources[0]])
 

@@ -71,7 +71,7 @@ class FolderWriter:
         force: bool = False,
         habits: Habits = Habits(),
     ) -> None:
-        self.target = check_folder(target, force=force)
+        self.target, self._force = check_folder(target, force=force), force
         self._config = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
         try:
             self._config.encode()
@@ -139,6 +139,8 @@ class FolderWriter:
                 file.close()
             self._write_small_files()
             sync_folder(self._part.path)
+            if self.target.exists() and not (self._force and self.target.is_dir() and _is_ours(self.target)):
+                raise TargetError(f"{self.target}: was made by somebody else meanwhile, and is not replaced; choose another name")
             _take_place(self._part.path, self.target)
             sync_folder(self.target.parent)
         except OSError as failure:

@@ -79,9 +79,9 @@ class Unquantized:
         return self._writable and self._fits(self._bytes)
 
     def _fits(self, nbytes: int) -> bool:
-        import psutil
+        from backends.hardware import memory
 
-        return nbytes + 3 * 4 * self.tokens * self.vocabulary + SLACK_BYTES <= int(psutil.virtual_memory().available)
+        return nbytes + 3 * 4 * self.tokens * self.vocabulary + SLACK_BYTES <= memory()[1]
 
     @property
     def path(self) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from localr1.cli import main
 from quantize import evaluate, sensitivity, unquantized
 from quantize.convert import convert
 from quantize.gguf_reader import read_gguf_header
+from quantize.imatrix import ImportanceMatrix
 
 STUDENT = paths.assets() / "r1-tiny"
 Run = Callable[..., tuple[int, str, str]]
@@ -47,6 +49,31 @@ def copy(tmp_path: Path) -> Path:
     for file in STUDENT.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
     return folder
+
+
+@pytest.mark.parametrize("target", ["", "/"])
+def test_a_target_without_a_name_with_calibration(run: Run, target: str) -> None:
+    code, out, err = run(STUDENT, target, "--to", "Q8_0", "--calibrate")
+    assert (code, out) == (1, "") and "is a folder" in err and len(err.splitlines()) == 1
+
+
+def test_a_matrix_that_could_not_be_kept_is_told_before_it_is_made(run: Run, tmp_path: Path) -> None:
+    code, out, err = run(STUDENT, tmp_path / ("x" * 230), "--to", "Q8_0", "--no-eval", "--calibrate")
+    assert (code, out) == (1, "") and "shorter name" in err and len(err.splitlines()) == 1
+
+
+def test_a_text_to_calibrate_with_whose_name_is_no_unicode(run: Run, brief: Path, tmp_path: Path) -> None:
+    named = brief.rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.txt"))
+    code, _, err = run(STUDENT, tmp_path / "m.gguf", "--to", "Q8_0", "--no-eval", "--calibrate", named)
+    assert code == 0, err
+    assert ImportanceMatrix.read(tmp_path / "m.gguf.imatrix.gguf").datasets == ("caf\ufffd.txt",)
+
+
+def test_a_model_card_that_is_a_link_is_no_reason_against_a_gguf_file(run: Run, copy: Path, tmp_path: Path) -> None:
+    card = (copy / "README.md").rename(tmp_path / "README.md")
+    (copy / "README.md").symlink_to(card)
+    code, _, err = run(copy, tmp_path / "m.gguf", "--to", "Q8_0")
+    assert code == 0, err
 
 
 def test_the_bundled_model_is_read_asked_and_told_of(run: Run, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from backends.config_values import count, flag, number, positive
 
 _ROPE_KEYS = {
     "default": set(),
+    "linear": {"factor"},
     # attn_factor stands in DeepSeek-R1-0528-Qwen3-8B; transformers and llama.cpp do not look at it, and so it is here
     "yarn": {
         "factor", "original_max_position_embeddings", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "attention_factor",
@@ -31,7 +32,7 @@ _ROPE_KEYS = {
 class Rope:
     """Rotary embedding: `dim` values of a head are rotated. Fields without meaning for `kind` keep their defaults."""
 
-    kind: Literal["default", "yarn", "llama3"]
+    kind: Literal["default", "linear", "yarn", "llama3"]
     theta: float
     dim: int
     interleaved: bool
@@ -82,9 +83,12 @@ def parse_rope(settings: dict[str, Any], dim: int, *, interleaved: bool, deepsee
         raise ModelFileError(f"config.json: rope_theta is {theta:g}, more than 1 is needed: pairs turn slower and slower")
     if kind == "default":
         return Rope("default", theta, dim, interleaved)
-    factor, original = positive(settings, "factor"), count(settings, "original_max_position_embeddings")
+    factor = positive(settings, "factor")
     if not 1e-3 <= factor <= 1e6:
         raise ModelFileError(f"config.json: factor is {factor:g}, contexts are not stretched by that much")
+    if kind == "linear":
+        return Rope("linear", theta, dim, interleaved, factor)
+    original = count(settings, "original_max_position_embeddings")
     if kind == "llama3":
         low, high = positive(settings, "low_freq_factor"), positive(settings, "high_freq_factor")
         if high <= low:
@@ -135,7 +139,9 @@ def inverse_frequencies(rope: Rope) -> np.ndarray:
     In float32 step by step, as in the published code: at position 100,000 the last bit of a frequency moves logits by 1e-3.
     """
     frequencies = np.float32(1) / _powers(rope)
-    if rope.kind == "llama3":
+    if rope.kind == "linear":  # "position interpolation", arXiv 2306.15595: as if positions lay closer
+        frequencies = frequencies / np.float32(rope.factor)
+    elif rope.kind == "llama3":
         frequencies = _llama3(rope, frequencies)
     elif rope.kind == "yarn":
         frequencies = _yarn(rope, frequencies)

@@ -51,7 +51,7 @@ class Weights:
         self._clean: set[str] = set()  # tensors seen to be free of NaN
         self._keeps = _fits(checkpoint)
         if config.tie_word_embeddings and "lm_head.weight" in checkpoint:
-            self._check_tied()
+            check_tied(checkpoint)
         if checkpoint.bytes_total <= SCAN_BYTES:
             for name in checkpoint.names():
                 self._check_values(name)
@@ -138,14 +138,6 @@ class Weights:
     def _scale_inv(self, name: str) -> np.ndarray:
         return to_float32(self._checkpoint.read(name + SCALE))
 
-    def _check_tied(self) -> None:
-        """Programs disagree on which of the two counts, so there may not be two."""
-        embedding, head = (self._checkpoint.read(name) for name in ("model.embed_tokens.weight", "lm_head.weight"))
-        if not all(np.array_equal(to_float32(embedding[rows]), to_float32(head[rows])) for rows in _pieces(head)):
-            raise ModelFileError(
-                "config.json: tie_word_embeddings is true, and lm_head.weight is not the embedding; remove one or the other"
-            )
-
     def _check_values(self, name: str) -> None:
         """Raises ModelFileError if the tensor, or its scale, holds NaN or infinity. A tensor is searched once."""
         if name in self._clean:
@@ -156,6 +148,13 @@ class Weights:
         if self._is_fp8(name) and not np.isfinite(self._scale_inv(name)).all():
             raise _not_finite(name + SCALE)
         self._clean.add(name)
+
+
+def check_tied(checkpoint: Checkpoint) -> None:
+    """Of a checkpoint whose config ties them: programs disagree on which of the two counts, so there may not be two."""
+    embedding, head = (checkpoint.read(name) for name in ("model.embed_tokens.weight", "lm_head.weight"))
+    if not all(np.array_equal(to_float32(embedding[rows]), to_float32(head[rows])) for rows in _pieces(head)):
+        raise ModelFileError("config.json: tie_word_embeddings is true, and lm_head.weight is not the embedding; remove one or the other")
 
 
 def check_tensors(checkpoint: Checkpoint, config: Config) -> bool:
@@ -254,10 +253,10 @@ def _fits(checkpoint: Checkpoint) -> bool:
     """Whether all weights fit into half of the free memory, in float32."""
     import math
 
-    import psutil
+    from backends.hardware import memory
 
     needed = sum(4 * math.prod(checkpoint.shape(name)) for name in checkpoint.names())
-    return needed <= int(psutil.virtual_memory().available) // 2
+    return needed <= memory()[1] // 2
 
 
 def _not_finite(name: str) -> ModelFileError:

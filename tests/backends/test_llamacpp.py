@@ -160,6 +160,24 @@ def test_cancel_ends_within_a_token(student: LlamaCppBackend) -> None:
     assert rest[0].new_tokens == 2  # type: ignore[union-attr]
 
 
+def test_an_interrupt_within_the_engine_leaves_the_cache_right(student: LlamaCppBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl+C while llama_decode computes: the engine holds tokens that Python does not know of."""
+    ids = student.encode([*PROMPT[:2], LONG, *PROMPT[2:]])
+    expected, _ = run(student, ids)
+    student.prefill([1], Cancel())
+    real = student._c.llama_decode
+
+    def interrupted(*arguments: object) -> None:
+        real(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(student._c, "llama_decode", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            student.prefill(ids, Cancel())
+    assert [token.id for token in run(student, ids)[0]] == [token.id for token in expected]
+
+
 @pytest.mark.parametrize("after_s", [0.0, 0.003, 0.02])
 def test_cancel_in_the_prompt_stops_at_once_and_leaves_the_cache_right(
     student: LlamaCppBackend, student_gguf: Path, after_s: float

@@ -233,7 +233,12 @@ def test_targets_that_are_refused(make_checkpoint, tmp_path, monkeypatch):
     convert(made.folder, target, "F16")
     with pytest.raises(TargetError, match="exists already"):
         convert(made.folder, target, "F16")
-    target.unlink()
+    convert(made.folder, tmp_path / "real.gguf", "F16")
+    (tmp_path / "link.gguf").symlink_to("real.gguf")
+    convert(made.folder, tmp_path / "link.gguf", "F32", force=True)
+    assert (tmp_path / "link.gguf").is_symlink() and (tmp_path / "real.gguf").stat().st_size > target.stat().st_size
+    for path in (target, tmp_path / "link.gguf", tmp_path / "real.gguf"):
+        path.unlink()
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
     with pytest.raises(TargetError, match="1,000 are free"):
         convert(made.folder, target, "F16")
@@ -360,7 +365,7 @@ def test_what_a_killed_conversion_left_is_removed(make_checkpoint, tmp_path):
         if not inner:
             convert(made.folder, target, "Q8_0", on_progress=inner.append)
 
-    convert(made.folder, target, "F16", on_progress=convert_again)
+    convert(made.folder, target, "F16", on_progress=convert_again, force=True)
     assert inner and read_gguf_header(target).metadata["general.file_type"] == 1  # the outer one ended last
     parts = sorted(p.name for p in tmp_path.glob("*.part"))
     stay = [next(p.name for p in left if p.name.startswith(other.name)), "m.gguf.localr1-0123abcd.part", "m.gguf.backup.part"]

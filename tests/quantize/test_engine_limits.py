@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
+from backends.llamacpp import LlamaCppBackend
+from backends.reference.backend import ReferenceBackend
 from quantize.convert import convert
 from quantize.errors import UnsupportedModel
 from quantize.gguf_reader import read_gguf_header
@@ -95,3 +98,16 @@ def test_the_published_qwen3_distill_keeps_its_factor(make_checkpoint, edit, tmp
     scaling = {key.rsplit(".", 1)[1]: value for key, value in found.items() if "rope.scaling" in key}
     assert scaling.pop("yarn_attn_factor") == pytest.approx(0.8782488562869419, rel=1e-7)  # float32
     assert scaling == dict(type="yarn", factor=4.0, original_context_length=128)
+
+
+def test_linear_scaling_is_the_same_in_the_engine_and_in_the_reference(make_checkpoint, edit, tmp_path):
+    made = make_checkpoint("qwen2")
+    ids = [7, 80, 41, 160, 11, 99, 3, 5, 17, 120, 64, 33]
+    seen = []
+    for scaling in (None, dict(type="linear", factor=4.0)):
+        edit(made.folder / "config.json", rope_scaling=scaling)
+        convert(made.folder, tmp_path / f"{len(seen)}.gguf", "F32")
+        with LlamaCppBackend(tmp_path / f"{len(seen)}.gguf") as engine, ReferenceBackend(made.folder) as reference:
+            seen.append(reference.logits(ids))
+            np.testing.assert_allclose(engine.logits(ids), seen[-1], atol=2e-3 * np.abs(seen[-1]).max())  # keys and values in F16
+    assert np.abs(seen[0] - seen[1]).max() > 0.02 * np.abs(seen[0]).max()

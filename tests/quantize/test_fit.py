@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 
+from backends import hardware
 from backends.base import Text
 from backends.compare import compare, read
 from backends.hardware import look
@@ -287,7 +287,7 @@ def test_formats_that_need_importances_are_not_for_tensors_without():
 def test_a_model_that_memory_cannot_hold(wide, run, monkeypatch, tmp_path):
     source = wide("qwen2")
     options = dict(cache=tmp_path / "cache")
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), dict(available=10**6)))
+    monkeypatch.setattr(hardware, "memory", lambda: (10**9, 10**6))
     plan = run(source, 500_000, **options).plan
     assert plan.basis.startswith("errors alone") and plan.measured is None
     assert all(plan.loss <= rival.loss for rival in plan.rivals)

@@ -410,3 +410,24 @@ def test_the_same_bytes_twice(tmp_path, to):
         convert(STUDENT, tmp_path / name, to)
     a, b = ((tmp_path / name) for name in ("a", "b"))
     assert (contents(a) == contents(b)) if to == "fp8" else (a.read_bytes() == b.read_bytes())
+
+
+@pytest.mark.parametrize(("to", "force"), [("Q8_0", False), ("Q8_0", True), ("fp8", False), ("fp8", True)])
+def test_what_somebody_else_puts_at_the_target_meanwhile_stays(make_checkpoint, tmp_path, to, force):
+    made, target = make_checkpoint(), tmp_path / "out"
+
+    def write(_: Progress) -> None:
+        if to == "fp8":
+            target.mkdir(exist_ok=True)
+        (target / "thesis.txt" if to == "fp8" else target).write_text("mine")
+
+    with pytest.raises(TargetError, match=r"is not replaced|exists already"):
+        convert(made.folder, target, to, on_progress=write, force=force)
+    assert (target / "thesis.txt" if to == "fp8" else target).read_text() == "mine"
+    assert sorted(p.name for p in tmp_path.iterdir()) == [made.folder.name, "out"]
+
+
+@pytest.mark.parametrize("to", ["Q8_0", "fp8", "mlx-4bit"])
+def test_tied_embeddings_beside_another_output_matrix(make_checkpoint, tmp_path, to):
+    """llama.cpp takes the one, mlx-lm the other: two models of one checkpoint."""
+    assert "lm_head.weight is not the embedding" in refused(make_checkpoint("qwen2", tie_word_embeddings=True).folder, tmp_path / "out", to)
