@@ -174,12 +174,26 @@ def used_names(checkpoint: Checkpoint, config: Config) -> list[str]:
     return used
 
 
+def _load(mx: Any, file: Path) -> dict[str, Any]:
+    """MLX wants paths in UTF-8; of others, it takes the open file, from which all is read at once."""
+    try:
+        str(file).encode()
+    except UnicodeEncodeError:
+        with file.open("rb") as opened:
+            arrays = mx.load(opened, format="safetensors")
+            mx.eval(arrays)
+    else:
+        arrays = mx.load(str(file), format="safetensors")
+    assert isinstance(arrays, dict)
+    return arrays
+
+
 def read_arrays(mx: Any, files: ModelFiles, dtype: Any) -> dict[str, Any]:
     """MLX's arrays, not read yet, floats as `dtype`, block FP8 decoded; a router's bias keeps its own."""
     checkpoint = files.checkpoint
     loaded: dict[str, Any] = {}
     for file in checkpoint.files():
-        loaded |= mx.load(str(checkpoint.folder / file), format="safetensors")
+        loaded |= _load(mx, checkpoint.folder / file)
     made: dict[str, Any] = {}
     for name in files.used:
         x = loaded[name]

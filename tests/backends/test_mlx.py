@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,6 +58,14 @@ def ids_of(tokens: list[Token]) -> list[int]:
 
 def limited(tokens: int, **more: Any) -> Sampling:
     return Sampling(**{"temperature": 0, "max_tokens": tokens} | more)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file systems know no such names")
+def test_a_folder_whose_name_is_no_unicode(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"mod\xe8le")
+    shutil.copytree(STUDENT, folder)
+    with MlxBackend(folder) as backend:
+        assert run(backend, backend.encode([Text("What is 1 + 1?")]), Sampling(temperature=0, max_tokens=4))[0]
 
 
 def test_as_stored_the_student_answers_right():
