@@ -45,6 +45,8 @@ from quantize.unquantized import Material, Progress, Unquantized
 
 MEASURED_AS = 1  # a new number makes older measurements void
 TRIED_RIVALS = 2
+FLOATS = ("F32", "F16", "BF16")
+ROUNDED = "the source is quantized already, which makes KL appear larger than it is; give the original checkpoint for a plan that is measured well"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,7 +109,15 @@ def fit(
             plan = chooser.best(losses, basis)
             if kind == "gguf" and model.is_small:
                 plan = measuring.tried(plan, chooser, losses, weights)
-            return Fitted(plan, imatrix)
+            notes = (*plan.notes, ROUNDED) if _is_rounded(opened) else plan.notes
+            return Fitted(replace(plan, notes=notes), imatrix)
+
+
+def _is_rounded(opened: Checkpoint | GgufSource) -> bool:
+    """Whether trials change weights that are held more coarsely than in Q8_0: each costs their own rounding, too."""
+    if not isinstance(opened, GgufSource):
+        return False
+    return any(t.format is not None and t.format.name not in (*FLOATS, "Q8_0") for t in opened.header.tensors)
 
 
 def _target(opened: Checkpoint | GgufSource, kind: Kind, group: int) -> FitTarget:

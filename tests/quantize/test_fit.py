@@ -342,3 +342,12 @@ def test_the_student_loses_less_than_in_the_named_mix(name, tmp_path_factory, tm
             found[which] = compare(base, backend)
     assert found["fit"].kl_mean < 0.85 * found["named"].kl_mean
     assert found["fit"].kl_p99 < found["named"].kl_p99
+
+
+def test_a_source_that_is_quantized_already_is_told(wide, run, tmp_path):
+    convert(wide("qwen2"), tmp_path / "q4.gguf", "Q4_0")
+    convert(wide("qwen2"), tmp_path / "q8.gguf", "Q8_0")
+    for name, told in (("q4", True), ("q8", False)):
+        source = tmp_path / f"{name}.gguf"
+        notes = run(source, int(source.stat().st_size * 0.9), cache=tmp_path / "cache").plan.notes
+        assert any("is quantized already" in note for note in notes) == told
