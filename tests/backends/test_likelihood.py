@@ -45,7 +45,8 @@ def test_engines_tell_the_same(tmp_path):
             found.append([next(iter(backend.stream(ids, Sampling(temperature=0), Cancel()))) for ids in prompts])
     unsure = 0
     for a, b in zip(*found, strict=True):
-        assert a.id == b.id and a.logprob == pytest.approx(b.logprob, abs=0.02)  # its cache is in F16
+        assert a.logprob == pytest.approx(b.logprob, abs=0.02)  # its cache is in F16
+        assert a.id == b.id or (a.alternatives[0][0] == b.id and a.alternatives[0][2] == pytest.approx(a.logprob, abs=0.005))  # a tie
         common = {i: p for i, _, p in a.alternatives}.keys() & {i for i, _, _ in b.alternatives}
         unsure += len(common)
         for i in common:

@@ -26,8 +26,15 @@ from backends.mlx_sampling import draw
 
 STUDENT = paths.assets() / "r1-tiny"
 GREEDY = Sampling(temperature=0)
-ASK = [Special("<｜User｜>"), Text("How many r's are in strawberry?"), Special("<｜Assistant｜>"), Special("<think>"), Text("\n")]
-LONG = [*ASK[:1], Text("How often does the letter e occur in these words? " * 9), *ASK[2:]]
+ASK = [
+    Special("<｜begin▁of▁sentence｜>"),
+    Special("<｜User｜>"),
+    Text("How many r's are in strawberry?"),
+    Special("<｜Assistant｜>"),
+    Special("<think>"),
+    Text("\n"),
+]
+LONG = [*ASK[:2], Text("How often does the letter e occur in these words? " * 9), *ASK[3:]]
 
 # Two float32 implementations agree within 6e-5 on logits of size 10 (of DeepSeek-V3); 4e-5 is the most that was seen here.
 LOGITS = 1e-4
@@ -129,7 +136,7 @@ def test_a_reused_prefix_gives_what_a_fresh_run_gives(exact, reference, edit):
         "longer": [*first, *exact.encode([Text("berry.\n1 s,")])],
         "other end": [*first[:-5], *exact.encode([Text("blue")])],
         "shorter": first[:-9],
-        "another": exact.encode([*ASK[:1], Text("What is 2 + 2?"), *ASK[2:]]),
+        "another": exact.encode([*ASK[:2], Text("What is 2 + 2?"), *ASK[3:]]),
     }[edit]
     wanted, _ = run(reference, then, limited(15))
     run(exact, first, limited(15))
@@ -145,7 +152,7 @@ def test_a_follow_up_computes_only_the_new_text(exact):
     assert exact.prefill(ids, Cancel()) == len(ids)
     tokens, end = run(exact, ids)
     assert end.reused_tokens == len(ids) - 1
-    follow = [*ids, *ids_of(tokens), *exact.encode([Special("<｜end▁of▁sentence｜>"), *ASK])]
+    follow = [*ids, *ids_of(tokens), *exact.encode([Special("<｜end▁of▁sentence｜>"), *ASK[1:]])]
     # what ends a reply has been put into the cache before it was known
     assert run(exact, follow, limited(3))[1].reused_tokens == len(ids) + len(tokens) + 1
 

@@ -30,7 +30,14 @@ from backends.mlx_files import ModelFiles
 from backends.mlx_model import Network, library
 
 STUDENT = paths.assets() / "r1-tiny"
-ASK = [Special("<｜User｜>"), Text("How many r's are in strawberry?"), Special("<｜Assistant｜>"), Special("<think>"), Text("\n")]
+ASK = [
+    Special("<｜begin▁of▁sentence｜>"),
+    Special("<｜User｜>"),
+    Text("How many r's are in strawberry?"),
+    Special("<｜Assistant｜>"),
+    Special("<think>"),
+    Text("\n"),
+]
 REFUSED = {"qwen3-odd"}  # biases that mlx-lm's qwen3 has not
 
 # Two float32 implementations agree within 6e-5 on logits of size 10 (of DeepSeek-V3); 4e-5 is the most that was seen here.

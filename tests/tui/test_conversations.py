@@ -412,7 +412,7 @@ async def test_a_branch_in_the_middle_is_shown_where_it_is(tmp_path):
 
 async def test_the_bundled_model_chats_follows_up_edits_regenerates_quits_and_resumes(tmp_path):
     """For real, with thoughts kept short."""
-    rules = Rules(Sampling(max_tokens=40, seed=1), think_budget=12)
+    rules = Rules(Sampling(max_tokens=40, seed=1), think_budget=4)
 
     def app() -> ChatApp:
         return ChatApp(lambda say: open_model(resolve(None), say=say), rules, tmp_path / "h.db")

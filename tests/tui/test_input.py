@@ -14,6 +14,7 @@ from localr1.tui.turn import Turn
 async def test_new_line_keys_do_not_send(key: str):
     app, backend = chat([*THINK, "ok"])
     async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: not app.input.is_early)
         await press(pilot, "a", key, "b")
         assert app.input.text == "a\nb"
         assert app.input.size.height == 2

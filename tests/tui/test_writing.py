@@ -119,6 +119,7 @@ async def test_keys_that_come_in_a_burst_keep_their_order():
     app, _ = chat()
     async with app.run_test(size=(80, 24)) as pilot:
         await send(app, pilot, "/think")
+        await until(lambda: not app.input.is_early)
         for key in ["a", "ctrl+j", "b", "up", "backspace", "up"]:
             app._driver.send_message(Key(key, key if len(key) == 1 else None))
         await until(lambda: app.input.text == "/think")

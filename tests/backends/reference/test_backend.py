@@ -14,7 +14,14 @@ from backends.reference.sampling import draw, log_softmax
 from localr1 import paths
 
 GREEDY = Sampling(temperature=0)
-ASK = [Special("<｜User｜>"), Text("How many r's are in strawberry?"), Special("<｜Assistant｜>"), Special("<think>"), Text("\n")]
+ASK = [
+    Special("<｜begin▁of▁sentence｜>"),
+    Special("<｜User｜>"),
+    Text("How many r's are in strawberry?"),
+    Special("<｜Assistant｜>"),
+    Special("<think>"),
+    Text("\n"),
+]
 
 
 @pytest.fixture(scope="module")
