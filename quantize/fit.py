@@ -43,10 +43,8 @@ from quantize.sensitivity import (
 )  # fmt: skip
 from quantize.unquantized import Material, Progress, Unquantized
 
-MEASURED_AS = 1  # a new number makes older measurements void
+MEASURED_AS = 2  # a new number makes older measurements void
 TRIED_RIVALS = 2
-FLOATS = ("F32", "F16", "BF16")
-ROUNDED = "the source is quantized already, which makes KL appear larger than it is; give the original checkpoint for a plan that is measured well"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +75,7 @@ def fit(
     one, it is collected from `material`. Measurements are kept in the folder `cache`, and taken from there by whoever asks again.
     Then `convert(source, target, fitted.plan.target(), imatrix=fitted.imatrix)` writes it.
 
-    A checkpoint runs as a temporary GGUF file beside the target, which `say` is told of. An exception raised by `on_progress` stops
+    A checkpoint, or a GGUF file that is quantized, runs as a temporary GGUF file beside the target, which `say` is told of. An exception raised by `on_progress` stops
     the work. Memory: that file's size, where so much is free; else gains are not measured, and the plan says so.
 
     Raises QuantizeError (nothing fits the budget: says what would), TargetError (no room), UnsupportedModel, ModelFileError, EngineError.
@@ -92,7 +90,7 @@ def fit(
             cache.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise TargetError(f"{cache}: cannot be made ({error.strerror}); set XDG_CACHE_HOME to another place") from error
-        with Unquantized(source, opened, target, budget_bytes, say, on_progress) as model:
+        with Unquantized(source, opened, target, budget_bytes, say, on_progress, to_change=True) as model:
             text = calibrate.corpus() if material is None else material
             state = _digest(MEASURED_AS, _state(source), text, version("llama-cpp-python"))
             if imatrix is None:
@@ -100,7 +98,11 @@ def fit(
             measuring = _Measuring(cache, _digest(state, _content(imatrix)), model, text, pool, on_progress)
             weights = into.weights(imatrix)
             candidates = {w.name: [form for form in chooser.candidates[w.name] if _possible(w, form)] for w in weights}
-            errors = measuring.errors(into, group, weights, candidates)
+            measured = measuring.errors(into, group, weights, candidates)
+            errors = {  # what is copied as it is has none
+                name: {form: 0.0 if form == into.held.get(name) else error for form, error in found.items()}
+                for name, found in measured.items()
+            }
             gain, basis = measuring.gains(weights if kind == "gguf" else GgufTarget(opened).weights(imatrix))
             losses = {
                 w.name: {form: errors[w.name][form] * sum(gain.get(name, 0.0) for name in w.gguf) for form in candidates[w.name]}
@@ -108,16 +110,8 @@ def fit(
             }
             plan = chooser.best(losses, basis)
             if kind == "gguf" and model.is_small:
-                plan = measuring.tried(plan, chooser, losses, weights)
-            notes = (*plan.notes, ROUNDED) if _is_rounded(opened) else plan.notes
-            return Fitted(replace(plan, notes=notes), imatrix)
-
-
-def _is_rounded(opened: Checkpoint | GgufSource) -> bool:
-    """Whether trials change weights that are held more coarsely than in Q8_0: each costs their own rounding, too."""
-    if not isinstance(opened, GgufSource):
-        return False
-    return any(t.format is not None and t.format.name not in (*FLOATS, "Q8_0") for t in opened.header.tensors)
+                plan = measuring.tried(plan, chooser, losses, weights, into)
+            return Fitted(plan, imatrix)
 
 
 def _target(opened: Checkpoint | GgufSource, kind: Kind, group: int) -> FitTarget:
@@ -175,7 +169,7 @@ class _Measuring:
         layers = "every layer" if model.is_small else f"{PROBED_LAYERS} layers"
         return gains(weights, kept.values), f"KL divergence on {model.tokens:,} tokens, {layers} probed with {', '.join(probes)}"
 
-    def tried(self, plan: Plan, chooser: _Chooser, losses: Losses, weights: Sequence[Weight]) -> Plan:
+    def tried(self, plan: Plan, chooser: _Chooser, losses: Losses, weights: Sequence[Weight], into: FitTarget) -> Plan:
         """The plan with what it loses as a whole, and the same of the named mixes nearest in size; one of these if that loses less."""
         plans = {"": plan} | {rival.name: chooser.named(rival.name, losses, plan.basis) for rival in plan.rivals[:TRIED_RIVALS]}
         keys = {name: _digest(found.formats()) for name, found in plans.items()}
@@ -187,8 +181,9 @@ class _Measuring:
                 for done, name in enumerate(missing):
                     self._on_progress("trying the plan", done, len(missing))
                     with ExitStack() as stack:
-                        for w in (w for w in weights if w.name in live):
-                            round_trip, held = self._round_trip(plans[name].formats()[w.name]), live.format(w.name)
+                        formats = plans[name].formats()
+                        for w in (w for w in weights if w.name in live and formats[w.name] != into.held.get(w.name)):
+                            round_trip, held = self._round_trip(formats[w.name]), live.format(w.name)
                             stack.enter_context(live.overwritten(w.name, changed(w, round_trip, held, self._pool)))
                         kept[keys[name]] = predictions.divergence()
         seen = {name: float(kept[key]) for name, key in keys.items() if key in kept}

@@ -39,13 +39,15 @@ Formats = Mapping[str, str]  # by tensor
 
 
 class FitTarget(Protocol):
-    """Names of formats are those of a plan. `small`: a named format, and what each tensor takes in it."""
+    """Names of formats are those of a plan. `small`: a named format, and what each tensor takes in it. `held`: what is copied as it is
+    if the plan says the same format: the source's tensors that are quantized."""
 
     kind: Kind
     slow: frozenset[str]
     packings: tuple[Packing, ...]
     names: list[str]
     small: str
+    held: Formats
 
     def weights(self, imatrix: ImportanceMatrix | None) -> list[Weight]: ...
     def candidates(self, name: str, budget_bits: float) -> list[str]: ...
@@ -65,15 +67,18 @@ class GgufTarget:
     def __init__(self, source: Checkpoint | GgufSource) -> None:
         self._source = source
         self._all: list[tuple[str, tuple[int, ...]]]
+        self.held: Formats
         self._parts: dict[str, Callable[[], Iterator[tuple[str, Rows]]]]
         if isinstance(source, GgufSource):
             self._all, self._traits = [(t.name, t.shape) for t in source.header.tensors], source.traits()
             self._parts = {t.name: partial(_rows, source, t) for t in source.header.tensors}
+            self.held = {t.name: t.format.name for t in source.header.tensors if t.format is not None}
         else:
             d = read_dimensions(source.config)
             tensors = [t for t in tensor_names(source, d) if not t.dropped]
             self._all, self._traits = [(t.gguf, t.shape) for t in tensors], Traits.of(d)
             self._parts = {t.gguf: partial(source_rows, t, source) for t in tensors}
+            self.held = {}
         self._shapes = {name: shape for name, shape in self._all if takes_format(name, shape)}
         self.names = list(self._shapes)
 
@@ -113,6 +118,7 @@ class MlxTarget:
     slow: frozenset[str] = frozenset()
 
     def __init__(self, checkpoint: Checkpoint, group: int) -> None:
+        self.held: Formats = {}
         self._checkpoint, self._d = checkpoint, read_dimensions(checkpoint.config)
         self.packings = tuple(Packing(group, bits) for bits in BITS)
         self._packings = {packing.name: packing for packing in self.packings}

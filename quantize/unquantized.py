@@ -1,4 +1,4 @@
-"""A model as it is before it is quantized, to be run in llama.cpp: a GGUF file, temporary if the source is none."""
+"""A model as it is before it is quantized, to be run in llama.cpp: a GGUF file, temporary if the source is none, or none that can be changed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from quantize.fit_targets import GgufTarget
 from quantize.gguf_source import GgufSource
 from quantize.live_model import LiveModel
 from quantize.parts import Part, check_room
-from quantize.recipe import NEED_IMATRIX
 from quantize.sizes import mix_sizes
 
+FINE = ("F32", "F16", "BF16", "Q8_0")
 SMALL = 500_000_000  # parameters: F32 costs nothing there, and every layer can be probed
 MOST_TOKENS, LEAST_TOKENS = 4096, 128  # to measure KL with
 TOKEN_PARAMETERS = 1 << 39  # tokens x parameters, which take seconds to compute
@@ -34,7 +34,8 @@ Progress = Callable[[str, int, int], None]
 class Unquantized:
     """A context manager; the temporary file is made when it is first asked for, and removed at the end whatever happens.
 
-    `then_bytes`: what the target will take beside it. Raises TargetError: there is no room for both.
+    `then_bytes`: what the target will take beside it. `to_change`: weights are going to be overwritten; a GGUF file that holds them more
+    coarsely than Q8_0 is decoded for that, for each change would cost its own rounding, too. Raises TargetError: there is no room for both.
     """
 
     def __init__(
@@ -45,19 +46,20 @@ class Unquantized:
         then_bytes: int,
         say: Callable[[str], None],
         on_progress: Progress,
+        *,
+        to_change: bool = False,
     ) -> None:
         self._source, self._target, self._say, self._on_progress = source, target, say, on_progress
         self._then_bytes = then_bytes
         self._part: Part | None = None
-        self._path: Path | None = source if isinstance(opened, GgufSource) else None
+        as_it_is = isinstance(opened, GgufSource) and not (to_change and _is_coarse(opened))
+        self._path: Path | None = source if as_it_is else None
         weights = GgufTarget(opened).weights(None)
         self.parameters = sum(math.prod(w.shape) for w in weights)
         self.vocabulary = next((w.shape[0] for w in weights if w.name == "token_embd.weight"), 1)
         sizes = mix_sizes(opened)
-        self._writable = True
-        if isinstance(opened, GgufSource):
+        if as_it_is:
             self._mix, self._bytes = "", opened.bytes_total
-            self._writable = not any(t.format is not None and t.format.name in NEED_IMATRIX for t in opened.header.tensors)
         else:
             # what memory holds of: exact, as the checkpoint has it, nearly so
             choices = ["F32"] if self.is_small else ["BF16", "Q8_0"]
@@ -75,8 +77,8 @@ class Unquantized:
 
     @property
     def can_change(self) -> bool:
-        """Whether weights can be overwritten: they fit memory, and are in formats that can be written without importances."""
-        return self._writable and self._fits(self._bytes)
+        """Whether weights can be overwritten: they fit memory."""
+        return self._fits(self._bytes)
 
     def _fits(self, nbytes: int) -> bool:
         from backends.hardware import memory
@@ -125,3 +127,7 @@ class Unquantized:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._part is not None:
             self._part.discard()
+
+
+def _is_coarse(source: GgufSource) -> bool:
+    return any(t.format is not None and t.format.name not in FINE for t in source.header.tensors)

@@ -344,10 +344,19 @@ def test_the_student_loses_less_than_in_the_named_mix(name, tmp_path_factory, tm
     assert found["fit"].kl_p99 < found["named"].kl_p99
 
 
-def test_a_source_that_is_quantized_already_is_told(wide, run, tmp_path):
-    convert(wide("qwen2"), tmp_path / "q4.gguf", "Q4_0")
-    convert(wide("qwen2"), tmp_path / "q8.gguf", "Q8_0")
-    for name, told in (("q4", True), ("q8", False)):
-        source = tmp_path / f"{name}.gguf"
-        notes = run(source, int(source.stat().st_size * 0.9), cache=tmp_path / "cache").plan.notes
-        assert any("is quantized already" in note for note in notes) == told
+def test_a_source_that_is_quantized_already_is_measured_decoded(wide, run, tmp_path):
+    """What a tensor matters does not depend on the format that it is held in; and what is copied as it is costs nothing."""
+    basis, files = {}, {"original": wide("qwen2"), "q4": tmp_path / "q4.gguf"}
+    convert(files["original"], files["q4"], "Q4_K_M")
+    for name, source in files.items():
+        said: list[str] = []
+        run(source, 500_000, cache=tmp_path / name, say=said.append)
+        assert any("source-F32.gguf" in line for line in said)
+        (gains,) = (tmp_path / name).glob("*-gains.json")
+        basis[name] = json.loads(gains.read_text())
+    for weight, gain in basis["original"].items():
+        assert basis["q4"][weight] == pytest.approx(gain, rel=0.5, abs=0.02), weight
+    held = {t.name: t.format.name for t in read_gguf_header(files["q4"]).tensors}
+    plan = run(files["q4"], files["q4"].stat().st_size, cache=tmp_path / "q4").plan
+    kept = [t for t in plan.tensors if held[t.name] == t.format]
+    assert kept and all(t.loss == 0 for t in kept)
