@@ -89,7 +89,7 @@ async def test_chips_go_by_backspace_and_by_command_and_by_their_cross():
         await until(lambda: tray._crosses and len(tray._chips) == 2 and not any(chip.is_estimate for chip in tray._chips), "all is counted")
         await pilot.click(tray, offset=(3 + next(iter(tray._crosses)), 0))
         await shows(app, "notes.txt is no longer attached")
-        assert [c.attachment.name for c in app.attaching.tray._chips] == ["a.py"]
+        await until(lambda: [c.attachment.name for c in tray._chips] == ["a.py"])
         await send(app, pilot, "/file off")
         await until(lambda: not app.attaching.tray.display)
         await send(app, pilot, "/file")
