@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from backends.base import (
-    DEFAULT_CONTEXT,
     Cancel,
     ChatFormat,
     End,
@@ -36,7 +35,7 @@ from backends.base import (
 from backends.gguf_header import FILE_TYPES
 from backends.likelihood import likelihood
 from backends.llamacpp_library import abort_callback, library, load_model, logged_reason, model_params, threads
-from backends.memory import UBATCH_TOKENS
+from backends.memory import UBATCH_TOKENS, context_within
 from backends.plain_text import guard, harmless
 
 if TYPE_CHECKING:
@@ -111,8 +110,6 @@ class LlamaCppBackend:
 
     def _context_tokens(self, asked: int | None) -> int:
         """As asked and trained; by default also within half of the free memory (keys and values in F16)."""
-        from backends.hardware import memory
-
         trained: int = self._c.llama_model_n_ctx_train(self._model)
         check_context(asked, trained)
         if asked is not None:
@@ -123,8 +120,7 @@ class LlamaCppBackend:
         key = int(self._meta(f"{architecture}.attention.key_length") or width)
         value = int(self._meta(f"{architecture}.attention.value_length") or width)
         bytes_per_token: int = max(1, layers * heads * (key + value) * 2)
-        affordable = memory()[1] // 2 // bytes_per_token
-        return min(trained, max(512, min(DEFAULT_CONTEXT, affordable)))
+        return context_within(trained, bytes_per_token)
 
     def _meta(self, key: str) -> str:
         """A metadata value as text; '' where there is none."""
@@ -275,10 +271,7 @@ class LlamaCppBackend:
                     batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.logits[i] = token, start + i, 1, 1
                     batch.seq_id[i][0] = 0
                 batch.n_tokens = len(part)
-                self._checked(self._c.llama_decode(self._ctx, batch))
-            except BaseException:
-                self._forget()
-                raise
+                self._checked(self._decode(batch))
             finally:
                 self._c.llama_batch_free(batch)
             self._cached += part
@@ -308,11 +301,7 @@ class LlamaCppBackend:
                 return False
             part = ids[start : start + UBATCH_TOKENS]
             tokens = (self._c.llama_token * len(part))(*part)
-            try:
-                result = self._c.llama_decode(self._ctx, self._c.llama_batch_get_one(tokens, len(part)))
-            except BaseException:  # Ctrl+C within the call: how much of the part is there is unknown
-                self._forget()
-                raise
+            result = self._decode(self._c.llama_batch_get_one(tokens, len(part)))
             if result == _ABORTED and self._recurrent:  # its state is that of some token in between
                 self._forget()
                 return False
@@ -323,6 +312,15 @@ class LlamaCppBackend:
             self._checked(result)
             self._cached += part
         return True
+
+    def _decode(self, batch: Any) -> int:
+        """llama.cpp's code for how it went."""
+        try:
+            result: int = self._c.llama_decode(self._ctx, batch)
+        except BaseException:  # Ctrl+C within the call: how much of the batch is there is unknown
+            self._forget()
+            raise
+        return result
 
     def _watch(self, cancel: Cancel) -> None:
         """Have the engine stop when `cancel` is set."""

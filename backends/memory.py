@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from backends.base import DEFAULT_CONTEXT
-from backends.hardware import Machine
+from backends.hardware import Machine, memory
 from backends.model_file import ModelFile, Shape
 
 CacheType = Literal["f16", "q8_0", "q4_0"]
@@ -90,6 +90,11 @@ def compute_bytes(shape: Shape, context: int, kv: CacheType = "f16") -> int:
         experts = shape.experts_used * (hidden + 3 * shape.expert_feed_forward) + shape.heads * value
     layer = 4 * hidden + max(dense, attention, experts) + mask
     return int(4 * batch * max(output, layer)) + 4 * shape.vocabulary
+
+
+def context_within(trained: int, bytes_per_token: int) -> int:
+    """The context that a model gets if nobody asks for one: half of the memory that is free now holds it."""
+    return min(trained, max(512, min(DEFAULT_CONTEXT, memory()[1] // 2 // bytes_per_token)))
 
 
 def free_bytes(machine: Machine) -> int:

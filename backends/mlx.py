@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from backends.base import (
-    DEFAULT_CONTEXT,
     Cancel,
     ChatFormat,
     End,
@@ -33,6 +32,7 @@ from backends.base import (
 )  # fmt: skip
 from backends.checkpoint import model_name, short
 from backends.likelihood import likelihood
+from backends.memory import context_within
 from backends.mlx_files import ModelFiles
 from backends.mlx_model import Network
 from backends.mlx_sampling import draw
@@ -79,7 +79,7 @@ class MlxBackend:
             name=model_name(folder),
             architecture=net.config.model_type,
             base="",
-            context_length=_affordable_context(net) if context is None else context,
+            context_length=context_within(net.config.max_position_embeddings, net.kv_bytes_per_token) if context is None else context,
             format=net.format,
             bits_per_weight=8 * files.stored_bytes / max(1, net.parameters),
             weight_bytes=files.stored_bytes,
@@ -283,11 +283,3 @@ def _piece_tokens(net: Network) -> int:
     cpu = net.mx.default_device() == net.mx.cpu
     tokens = (PIECE_WORK_CPU if cpu else PIECE_WORK) // max(1, net.parameters)
     return min(PIECE_TOKENS, max(1 if cpu else PIECE_TOKENS_GPU, 1 << max(0, tokens.bit_length() - 1)))
-
-
-def _affordable_context(net: Network) -> int:
-    """As trained, and within half of the memory that is free beside the weights."""
-    from backends.hardware import memory
-
-    affordable = memory()[1] // 2 // net.kv_bytes_per_token
-    return min(net.config.max_position_embeddings, max(512, min(DEFAULT_CONTEXT, affordable)))

@@ -160,8 +160,7 @@ def used_names(checkpoint: Checkpoint, config: Config) -> list[str]:
         )
     if not any(map(_MLX_LAYOUT.search, checkpoint.names())):
         check_tensors(checkpoint, config)
-        if config.tie_word_embeddings and "lm_head.weight" in checkpoint:
-            check_tied(checkpoint)
+        check_tied(checkpoint, config.tie_word_embeddings)
     used = []
     for name in checkpoint.names():
         layer = _LAYER.match(name)

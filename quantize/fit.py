@@ -98,16 +98,12 @@ def fit(
             measuring = _Measuring(cache, _digest(state, _content(imatrix)), model, text, pool, on_progress)
             weights = into.weights(imatrix)
             candidates = {w.name: [form for form in chooser.candidates[w.name] if _possible(w, form)] for w in weights}
-            measured = measuring.errors(into, group, weights, candidates)
-            errors = {  # what is copied as it is has none
-                name: {form: 0.0 if form == into.held.get(name) else error for form, error in found.items()}
-                for name, found in measured.items()
-            }
+            errors = measuring.errors(into, group, weights, candidates)
             gain, basis = measuring.gains(weights if kind == "gguf" else GgufTarget(opened).weights(imatrix))
-            losses = {
-                w.name: {form: errors[w.name][form] * sum(gain.get(name, 0.0) for name in w.gguf) for form in candidates[w.name]}
-                for w in weights
-            }
+            losses = {}
+            for w in weights:
+                cost, held = sum(gain.get(name, 0.0) for name in w.gguf), into.held.get(w.name)  # what is held so is copied as it is
+                losses[w.name] = {form: 0.0 if form == held else errors[w.name][form] * cost for form in candidates[w.name]}
             plan = chooser.best(losses, basis)
             if kind == "gguf" and model.is_small:
                 plan = measuring.tried(plan, chooser, losses, weights, into)

@@ -39,8 +39,8 @@ Formats = Mapping[str, str]  # by tensor
 
 
 class FitTarget(Protocol):
-    """Names of formats are those of a plan. `small`: a named format, and what each tensor takes in it. `held`: what is copied as it is
-    if the plan says the same format: the source's tensors that are quantized."""
+    """Names of formats are those of a plan. `small`: a named format, and what each tensor takes in it. `held`: formats of
+    a GGUF source's tensors, which are copied as they are where the plan says the same."""
 
     kind: Kind
     slow: frozenset[str]

@@ -159,12 +159,10 @@ def _read_gguf(path: Path, f: BinaryIO) -> _Read:
         header = read_gguf_header(path)
     except ModelFileError as error:
         raise QuantizeError(str(error)) from None
-    kind = header.metadata.get("general.type", "imatrix")
+    kind = header.metadata.get("general.type")
     pairs = {t.name: t for t in header.tensors if t.name.endswith((SUMS, COUNTS))}
-    if kind != "imatrix" or not pairs:
-        raise QuantizeError(
-            f"{path}: a GGUF file that holds no importance matrix (general.type is {short(header.metadata.get('general.type'))}); give an imatrix file"
-        )
+    if kind not in (None, "imatrix") or not pairs:
+        raise QuantizeError(f"{path}: a GGUF file that holds no importance matrix (general.type is {short(kind)}); give an imatrix file")
     chunks, chunk_tokens, datasets = _metadata(path, header)
     tensors = {}
     for name in dict.fromkeys(n.removesuffix(SUMS).removesuffix(COUNTS) for n in pairs):

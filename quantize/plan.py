@@ -54,10 +54,10 @@ def tensor_names(checkpoint: Checkpoint, d: Model) -> list[TensorName]:
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise UnsupportedModel(f"the checkpoint lacks tensor {missing[0]!r}{more}, which config.json calls for; download it again")
-    if d.tied and "lm_head.weight" in place:
+    if d.tied:
         from backends.reference.weights import check_tied
 
-        check_tied(checkpoint)
+        check_tied(checkpoint, d.tied)
     present = [tensor for tensor in wanted if all(source in place for source in tensor.sources)]
     return sorted(present, key=lambda tensor: place[tensor.sources[0]])
 

@@ -139,8 +139,7 @@ class FolderWriter:
                 file.close()
             self._write_small_files()
             sync_folder(self._part.path)
-            if self.target.exists() and not (self._force and self.target.is_dir() and _is_ours(self.target)):
-                raise TargetError(f"{self.target}: was made by somebody else meanwhile, and is not replaced; choose another name")
+            _check_free(self.target, force=self._force)  # it may have come meanwhile
             _take_place(self._part.path, self.target)
             sync_folder(self.target.parent)
         except OSError as failure:
@@ -238,17 +237,21 @@ def check_folder(target: Path, *, force: bool) -> Path:
         put_back(path)
         if not path.parent.is_dir():
             raise TargetError(f"{target.parent}: no such folder; create it first")
-        if not path.exists():
-            return path
-        if not path.is_dir():
-            raise TargetError(f"{target}: is a file; give the name of a folder to be made")
-        if not force:
-            raise TargetError(f"{target}: exists already; choose another name or pass --force to replace it")
-        if not _is_ours(path):
-            raise TargetError(f"{target}: is not a checkpoint in block FP8 or MLX's formats, and is not replaced; choose another name")
+        _check_free(target, force=force)
         return path
     except OSError as error:
         raise TargetError(f"{target}: cannot be used ({error.strerror}); choose another name") from None
+
+
+def _check_free(target: Path, *, force: bool) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise TargetError(f"{target}: is a file; give the name of a folder to be made")
+    if not force:
+        raise TargetError(f"{target}: exists already; choose another name or pass --force to replace it")
+    if not _is_ours(target):
+        raise TargetError(f"{target}: is not a checkpoint in block FP8 or MLX's formats, and is not replaced; choose another name")
 
 
 def _is_ours(folder: Path) -> bool:

@@ -50,8 +50,7 @@ class Weights:
         self._kept: dict[str, np.ndarray] = {}
         self._clean: set[str] = set()  # tensors seen to be free of NaN
         self._keeps = _fits(checkpoint)
-        if config.tie_word_embeddings and "lm_head.weight" in checkpoint:
-            check_tied(checkpoint)
+        check_tied(checkpoint, config.tie_word_embeddings)
         if checkpoint.bytes_total <= SCAN_BYTES:
             for name in checkpoint.names():
                 self._check_values(name)
@@ -150,8 +149,10 @@ class Weights:
         self._clean.add(name)
 
 
-def check_tied(checkpoint: Checkpoint) -> None:
-    """Of a checkpoint whose config ties them: programs disagree on which of the two counts, so there may not be two."""
+def check_tied(checkpoint: Checkpoint, tied: bool) -> None:
+    """Raises ModelFileError if the config ties embedding and output matrix and they differ: programs disagree on which of the two counts."""
+    if not tied or "lm_head.weight" not in checkpoint:
+        return
     embedding, head = (checkpoint.read(name) for name in ("model.embed_tokens.weight", "lm_head.weight"))
     if not all(np.array_equal(to_float32(embedding[rows]), to_float32(head[rows])) for rows in _pieces(head)):
         raise ModelFileError("config.json: tie_word_embeddings is true, and lm_head.weight is not the embedding; remove one or the other")

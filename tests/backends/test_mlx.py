@@ -17,6 +17,7 @@ from backends.base import Backend, Cancel, End, EngineError, PromptTooLong, Samp
 from backends.reference.backend import ReferenceBackend
 from backends.reference.sampling import draw as reference_draw
 from localr1 import paths
+from tests.backends.asked import ASK
 
 pytest.importorskip("mlx.core", exc_type=ImportError)
 
@@ -26,14 +27,6 @@ from backends.mlx_sampling import draw
 
 STUDENT = paths.assets() / "r1-tiny"
 GREEDY = Sampling(temperature=0)
-ASK = [
-    Special("<｜begin▁of▁sentence｜>"),
-    Special("<｜User｜>"),
-    Text("How many r's are in strawberry?"),
-    Special("<｜Assistant｜>"),
-    Special("<think>"),
-    Text("\n"),
-]
 LONG = [*ASK[:2], Text("How often does the letter e occur in these words? " * 9), *ASK[3:]]
 
 # Two float32 implementations agree within 6e-5 on logits of size 10 (of DeepSeek-V3); 4e-5 is the most that was seen here.

@@ -14,13 +14,14 @@ import pytest
 from goldens.checkpoints import KINDS, build, write_safetensors
 from safetensors.numpy import save_file
 
-from backends.base import Backend, Cancel, EngineError, ModelFileError, Sampling, Special, Text, Token
+from backends.base import Backend, Cancel, EngineError, ModelFileError, Sampling, Token
 from backends.checkpoint import Checkpoint
 from backends.reference.backend import ReferenceBackend
 from backends.reference.config import parse_config
 from backends.reference.model import Model
 from backends.reference.weights import Weights
 from localr1 import paths
+from tests.backends.asked import ASK
 
 pytest.importorskip("mlx.core", exc_type=ImportError)
 
@@ -30,14 +31,6 @@ from backends.mlx_files import ModelFiles
 from backends.mlx_model import Network, library
 
 STUDENT = paths.assets() / "r1-tiny"
-ASK = [
-    Special("<｜begin▁of▁sentence｜>"),
-    Special("<｜User｜>"),
-    Text("How many r's are in strawberry?"),
-    Special("<｜Assistant｜>"),
-    Special("<think>"),
-    Text("\n"),
-]
 REFUSED = {"qwen3-odd"}  # biases that mlx-lm's qwen3 has not
 
 # Two float32 implementations agree within 6e-5 on logits of size 10 (of DeepSeek-V3); 4e-5 is the most that was seen here.

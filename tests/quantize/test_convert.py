@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import subprocess
 import sys
@@ -15,9 +14,10 @@ import pytest
 
 from backends.base import ModelFileError
 from quantize.convert import Progress, convert
-from quantize.errors import QuantizeError, TargetError, UnsupportedModel
+from quantize.errors import QuantizeError, UnsupportedModel
 from quantize.formats import FORMATS, decode, encode
 from quantize.gguf_reader import GgufTensor, read_gguf_header
+from tests.quantize.refusals import leftovers
 
 NAMES = {
     "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
@@ -72,10 +72,6 @@ def stored(path: Path, tensor: GgufTensor) -> bytes:
     with path.open("rb") as f:
         f.seek(tensor.begin)
         return f.read(tensor.nbytes)
-
-
-def leftovers(folder: Path) -> list[str]:
-    return [p.name for p in folder.iterdir() if p.suffix in (".gguf", ".part")]
 
 
 @pytest.mark.parametrize("to", ["F32", "F16", "BF16", "Q8_0"])
@@ -211,40 +207,6 @@ def test_a_stop_keeps_the_file_that_was_to_be_replaced(make_checkpoint, tmp_path
     assert leftovers(tmp_path) == ["m.gguf"] and (tmp_path / "m.gguf").read_bytes() == before
 
 
-def test_targets_that_are_refused(make_checkpoint, tmp_path, monkeypatch):
-    made = make_checkpoint()
-    target = tmp_path / "m.gguf"
-    weights = made.folder / "model.safetensors"
-    with pytest.raises(TargetError, match="no such folder"):
-        convert(made.folder, tmp_path / "none" / "m.gguf", "F16")
-    monkeypatch.chdir(tmp_path)
-    for folder in (tmp_path, Path(), Path("/"), Path("..")):
-        with pytest.raises(TargetError, match="is a folder"):
-            convert(made.folder, folder, "F16")
-    with pytest.raises(TargetError, match="cannot be used \\(File name too long"):
-        convert(made.folder, tmp_path / ("x" * 300), "F16")
-    os.mkfifo(tmp_path / "pipe")
-    for special in (tmp_path / "pipe", Path("/dev/null")):  # opening the pipe would wait for ever
-        for force in (False, True):
-            with pytest.raises(TargetError, match="is a pipe or a device"):
-                convert(made.folder, special, "F16", force=force)
-    with pytest.raises(TargetError, match="not a GGUF file"):
-        convert(made.folder, weights, "F16", force=True)
-    convert(made.folder, target, "F16")
-    with pytest.raises(TargetError, match="exists already"):
-        convert(made.folder, target, "F16")
-    convert(made.folder, tmp_path / "real.gguf", "F16")
-    (tmp_path / "link.gguf").symlink_to("real.gguf")
-    convert(made.folder, tmp_path / "link.gguf", "F32", force=True)
-    assert (tmp_path / "link.gguf").is_symlink() and (tmp_path / "real.gguf").stat().st_size > target.stat().st_size
-    for path in (target, tmp_path / "link.gguf", tmp_path / "real.gguf"):
-        path.unlink()
-    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
-    with pytest.raises(TargetError, match="1,000 are free"):
-        convert(made.folder, target, "F16")
-    assert leftovers(tmp_path) == []
-
-
 BAD_CONFIGS = [
     (dict(architectures=["MambaForCausalLM"]), "'MambaForCausalLM' cannot be converted; supported are Qwen2ForCausalLM"),
     (dict(architectures=None, model_type=None), "architecture None"),
@@ -337,47 +299,6 @@ def test_a_folder_whose_name_is_no_unicode(make_checkpoint, tmp_path):
     made = make_checkpoint(name="m\udce9-7B")
     convert(made.folder, tmp_path / "m\udce9.gguf", "Q8_0")
     assert read_gguf_header(tmp_path / "m\udce9.gguf").metadata["general.name"] == "M\ufffd 7B"
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from quantize.convert import convert
-convert(Path(sys.argv[1]), Path(sys.argv[2]), "Q8_0", on_progress=lambda _: os.kill(os.getpid(), signal.SIGKILL))
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
-def test_what_a_killed_conversion_left_is_removed(make_checkpoint, tmp_path):
-    """By the next conversion to the same file, and only what no process holds: other files' leavings and live work stay."""
-    made, target, other = make_checkpoint(), tmp_path / "m.gguf", tmp_path / "m.gguf.x.gguf"
-    for to in (target, target, other):
-        done = subprocess.run([sys.executable, "-c", KILLED, made.folder, to], cwd=Path(__file__).parents[2], check=False)
-        assert done.returncode == -9
-    left = set(tmp_path.glob("*.part"))
-    assert len(left) == 2  # the second conversion has removed what the first one left
-    (tmp_path / "m.gguf.localr1-0123abcd.part").symlink_to(target)
-    (tmp_path / "m.gguf.backup.part").write_text("mine")
-    inner: list[Progress] = []
-
-    def convert_again(_: Progress) -> None:
-        """In the middle of one conversion another one to the same file runs from start to end."""
-        if not inner:
-            convert(made.folder, target, "Q8_0", on_progress=inner.append)
-
-    convert(made.folder, target, "F16", on_progress=convert_again, force=True)
-    assert inner and read_gguf_header(target).metadata["general.file_type"] == 1  # the outer one ended last
-    parts = sorted(p.name for p in tmp_path.glob("*.part"))
-    stay = [next(p.name for p in left if p.name.startswith(other.name)), "m.gguf.localr1-0123abcd.part", "m.gguf.backup.part"]
-    assert parts == sorted(stay)
-
-
-def test_room_is_counted_after_stale_files_are_gone(make_checkpoint, tmp_path, monkeypatch):
-    stale = tmp_path / "m.gguf.localr1-0123abcd.part"
-    stale.write_bytes(b"GGUF")
-    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 0 if stale.exists() else 1 << 40}))
-    convert(make_checkpoint().folder, tmp_path / "m.gguf", "Q8_0")
-    assert leftovers(tmp_path) == ["m.gguf"]
 
 
 def test_importing_costs_nothing():

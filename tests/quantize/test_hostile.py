@@ -14,32 +14,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backends.base import ModelFileError
 from localr1 import paths
-from quantize.convert import Progress, convert, open_source
-from quantize.errors import QuantizeError, TargetError
+from quantize.convert import convert, open_source
+from quantize.errors import QuantizeError
 from quantize.formats import F32, FORMATS, encode
 from quantize.gguf_file import GgufWriter, Kind, TensorInfo, Value, pack_header, text, texts, uint
 from quantize.gguf_reader import HEADER_LIMIT_BYTES
 from quantize.loss import Loss
+from tests.quantize.refusals import REFUSED, refused
 
 STUDENT = paths.assets() / "r1-tiny"
-REFUSED = (QuantizeError, ModelFileError)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-
-
-def refused(source: Path, target: Path, to: str = "Q8_0", **options: bool) -> str:
-    """The one line that says why; nothing is left."""
-    beside = set(target.parent.iterdir())
-    with pytest.raises(REFUSED) as raised:
-        convert(source, target, to, **options)
-    message = str(raised.value)
-    assert message.isprintable() and len(message) < 1000
-    assert set(target.parent.iterdir()) == beside
-    return message
 
 
 # ------------------------------------------------------------------------------------------------------------- weights
@@ -322,109 +306,6 @@ def test_the_links_of_hugging_faces_cache(make_checkpoint, tmp_path):
         (snapshot / path.name).symlink_to(f"../../blobs/{i}")
     convert(snapshot, tmp_path / "out", "fp8")
     assert not any(path.is_symlink() for path in (tmp_path / "out").iterdir())
-
-
-# ------------------------------------------------------------------------------------------------------------- targets
-
-
-def test_the_source_is_never_replaced(make_checkpoint, tmp_path):
-    made = make_checkpoint()
-    convert(made.folder, tmp_path / "m.gguf", "F16")
-    before = (tmp_path / "m.gguf").read_bytes()
-    (tmp_path / "link.gguf").symlink_to("m.gguf")
-    for source, target in (("m.gguf", "m.gguf"), ("link.gguf", "m.gguf"), ("m.gguf", "link.gguf")):
-        assert "is what is converted" in refused(tmp_path / source, tmp_path / target, force=True)
-    assert (tmp_path / "m.gguf").read_bytes() == before and (tmp_path / "link.gguf").is_symlink()
-    convert(made.folder, tmp_path / "fp8", "fp8")
-    before_folder = contents(tmp_path / "fp8")
-    pytest.importorskip("mlx.core")
-    assert "is what is converted" in refused(tmp_path / "fp8", tmp_path / "fp8", "mlx-4bit-g32", force=True)
-    assert contents(tmp_path / "fp8") == before_folder
-
-
-def test_a_link_to_nothing_is_not_replaced(make_checkpoint, tmp_path):
-    (tmp_path / "m.gguf").symlink_to("gone.gguf")
-    for force in (False, True):
-        assert "is a link to what is not there" in refused(make_checkpoint(name=f"m{force}").folder, tmp_path / "m.gguf", force=force)
-
-
-def test_a_replaced_folder_comes_back_if_the_process_is_killed_between_two_renames(make_checkpoint, tmp_path):
-    made, target = make_checkpoint(), tmp_path / "out"
-    convert(made.folder, target, "fp8")
-    before = contents(target)
-    target.rename(tmp_path / "out.localr1-0123abcd.old")
-    (tmp_path / "out.localr1-0123abcd.part").mkdir()
-    with pytest.raises(TargetError, match="exists already"):
-        convert(made.folder, target, "fp8")
-    assert contents(target) == before and sorted(p.name for p in tmp_path.iterdir()) == [made.folder.name, "out"]
-    (tmp_path / "out.localr1-0123abcd.old").mkdir()  # killed a moment later
-    convert(made.folder, target, "fp8", force=True)
-    assert contents(target) == before and sorted(p.name for p in tmp_path.iterdir()) == [made.folder.name, "out"]
-
-
-@pytest.mark.parametrize(("how", "to"), [("written in place", "Q8_0"), ("replaced", "fp8"), ("cut short", "Q8_0")])
-def test_a_source_that_is_written_meanwhile_makes_no_target(make_checkpoint, tmp_path, how, to):
-    made, target, done = make_checkpoint(), tmp_path / "out", []
-    weights = made.folder / "model.safetensors"
-
-    def write(_: Progress) -> None:
-        if done:
-            return
-        done.append(how)
-        data = weights.read_bytes()
-        if how == "replaced":
-            weights.unlink()
-        with weights.open("r+b" if weights.exists() else "wb") as file:
-            file.truncate(len(data) - 1) if how == "cut short" else file.write(data[:-64] + bytes(64))
-
-    with pytest.raises(ModelFileError, match=r"model\.safetensors: was written while it was read"):
-        convert(made.folder, target, to, on_progress=write)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [made.folder.name]
-
-
-def test_a_gguf_source_that_is_written_meanwhile_makes_no_target(make_checkpoint, tmp_path):
-    source = tmp_path / "source.gguf"
-    convert(make_checkpoint().folder, source, "F16")
-    with pytest.raises(ModelFileError, match=r"source\.gguf: was written while it was read"):
-        convert(source, tmp_path / "out.gguf", "Q8_0", on_progress=lambda _: os.utime(source, ns=(1, 1)))
-    assert not (tmp_path / "out.gguf").exists()
-
-
-def test_every_file_is_on_disk_before_the_name(make_checkpoint, tmp_path, monkeypatch):
-    synced: list[str] = []
-    real = os.fsync
-
-    def fsync(handle: int) -> None:
-        synced.append(Path(f"/proc/self/fd/{handle}").resolve().name)
-        real(handle)
-
-    monkeypatch.setattr("os.fsync", fsync)
-    convert(make_checkpoint().folder, tmp_path / "out", "fp8")
-    if Path("/proc/self/fd").exists():
-        assert {path.name for path in (tmp_path / "out").iterdir()} <= set(synced)
-
-
-@pytest.mark.parametrize("to", ["Q4_K_M", "fp8"])
-def test_the_same_bytes_twice(tmp_path, to):
-    for name in ("a", "b"):
-        convert(STUDENT, tmp_path / name, to)
-    a, b = ((tmp_path / name) for name in ("a", "b"))
-    assert (contents(a) == contents(b)) if to == "fp8" else (a.read_bytes() == b.read_bytes())
-
-
-@pytest.mark.parametrize(("to", "force"), [("Q8_0", False), ("Q8_0", True), ("fp8", False), ("fp8", True)])
-def test_what_somebody_else_puts_at_the_target_meanwhile_stays(make_checkpoint, tmp_path, to, force):
-    made, target = make_checkpoint(), tmp_path / "out"
-
-    def write(_: Progress) -> None:
-        if to == "fp8":
-            target.mkdir(exist_ok=True)
-        (target / "thesis.txt" if to == "fp8" else target).write_text("mine")
-
-    with pytest.raises(TargetError, match=r"is not replaced|exists already"):
-        convert(made.folder, target, to, on_progress=write, force=force)
-    assert (target / "thesis.txt" if to == "fp8" else target).read_text() == "mine"
-    assert sorted(p.name for p in tmp_path.iterdir()) == [made.folder.name, "out"]
 
 
 @pytest.mark.parametrize("to", ["Q8_0", "fp8", "mlx-4bit"])

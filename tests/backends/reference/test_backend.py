@@ -7,21 +7,14 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from backends.base import Backend, Cancel, End, EngineError, ModelFileError, PromptTooLong, Sampling, Special, Text, Token
+from backends.base import Backend, Cancel, End, EngineError, ModelFileError, PromptTooLong, Sampling, Text, Token
 from backends.llamacpp import LlamaCppBackend
 from backends.reference.backend import ReferenceBackend
 from backends.reference.sampling import draw, log_softmax
 from localr1 import paths
+from tests.backends.asked import ASK
 
 GREEDY = Sampling(temperature=0)
-ASK = [
-    Special("<｜begin▁of▁sentence｜>"),
-    Special("<｜User｜>"),
-    Text("How many r's are in strawberry?"),
-    Special("<｜Assistant｜>"),
-    Special("<think>"),
-    Text("\n"),
-]
 
 
 @pytest.fixture(scope="module")
